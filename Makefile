@@ -1,0 +1,50 @@
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.installed .venv-cloud/.installed  ## Install everything into .venv and .venv-cloud
+
+.venv/.installed: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Thermonet needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@echo "Installing the application and its tools into .venv (about a minute, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.venv-cloud/.installed: requirements-cloud.txt
+	@echo "Installing the local cloud into .venv-cloud (half a minute, once)"
+	@$(PYTHON) -m venv .venv-cloud
+	@.venv-cloud/bin/pip install --quiet --disable-pip-version-check -r requirements-cloud.txt
+	@touch $@
+
+run: setup  ## Simulate sensors against a local cloud and report moving averages into out/
+	@$(BIN)/python -m simulator demo
+
+cloud: setup  ## Start the local cloud with the app deployed, until Ctrl-C
+	@$(BIN)/python -m simulator cloud
+
+local: setup  ## Serve the routes on port 8000 against a running `make cloud`
+	@$(BIN)/python -m simulator local
+
+lint: setup  ## Check style, types and import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: setup  ## Run all tests: unit, functional, infra, e2e
+	@$(BIN)/pytest
+
+package: setup  ## Build the deployment package of STAGE (default dev) into .local/package
+	@$(BIN)/chalice package --stage $(or $(STAGE),dev) .local/package
+
+clean:  ## Remove everything that is not in the repository
+	rm -rf .venv .venv-cloud .local out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: help setup run cloud local lint test package clean

@@ -1,0 +1,124 @@
+"""Every entry point of Thermonet: HTTP routes, the queue's consumer, the schedule, and the workflow's functions."""
+
+import functools
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
+from botocore.exceptions import BotoCoreError, ClientError
+from chalice.app import Chalice, CloudWatchEvent, Rate, Request, Response, SQSEvent
+
+from chalicelib import errors
+from chalicelib.aws import Aws
+from chalicelib.buffering import QueuedMessage
+from chalicelib.services import Services
+from chalicelib.settings import load_settings
+from chalicelib.validation import convert
+from chalicelib.workflow import ReportRequest, RunRequest, start_scheduled_run
+
+STAGE = os.environ.get("THERMONET_STAGE", "dev")
+# The decorators below need figures of the stage, so this much is read at import.
+SETTINGS = load_settings(STAGE)
+
+app = Chalice(app_name="thermonet", configure_logs=False)
+# Chalice's own logger has the same name, so what it logs is JSON too.
+logger = Logger(service=app.app_name)
+logging.getLogger("chalicelib")
+copy_config_to_registered_loggers(logger, include={"chalicelib"})
+services = Services(SETTINGS, Aws(STAGE))
+
+HTTP_ERRORS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
+    errors.ValidationError: (400, "BadRequestError", {}),
+    errors.ReadingConflictError: (409, "ConflictError", {}),
+    errors.ReadingInProgressError: (409, "ConflictError", {"Retry-After": "1"}),
+    errors.BodyTooLargeError: (413, "PayloadTooLargeError", {}),
+    errors.ServiceUnavailableError: (503, "ServiceUnavailableError", {"Retry-After": "5"}),
+}
+
+
+def answers_errors(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Answer the errors of a view in Chalice's shape, with the status that HTTP_ERRORS gives them."""
+
+    @functools.wraps(view)
+    def answering_view(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return view(*args, **kwargs)
+        except (BotoCoreError, ClientError) as error:
+            logger.exception("a service behind the request failed")
+            return _error_response(errors.ServiceUnavailableError("a service behind this one failed, try again"), error)
+        except tuple(HTTP_ERRORS) as error:
+            return _error_response(error, error.__cause__)
+
+    return answering_view
+
+
+def _error_response(error: Exception, cause: BaseException | None) -> Response:
+    status, code, headers = HTTP_ERRORS[type(error)]
+    logger.warning("request refused", extra={"status": status, "reason": str(error), "cause": repr(cause)})
+    return Response({"Code": code, "Message": str(error)}, {**headers}, status)
+
+
+# curl -d says form-urlencoded unless told otherwise; the body is JSON all the same.
+@app.route("/readings", methods=["POST"], content_types=["application/json", "application/x-www-form-urlencoded"])
+@answers_errors
+def post_readings() -> dict[str, Any]:
+    """Take a reading; answer with its temperature and status."""
+    return services.ingest.post(_body(app.current_request), app.lambda_context)
+
+
+def _body(request: Request | None) -> bytes:
+    body = request.raw_body if request else b""
+    # Chalice gives a missing body as text.
+    return body.encode() if isinstance(body, str) else body
+
+
+@app.route("/health")
+def health() -> dict[str, str]:
+    """Tell that the application runs, and nothing else."""
+    return {"status": "OK"}
+
+
+@app.on_sqs_message(queue=f"thermonet-{STAGE}-measurements", batch_size=1_000, maximum_batching_window_in_seconds=20)
+def buffer_measurements(event: SQSEvent) -> None:
+    """Move a batch of queued measurements into the landing area of the bucket."""
+    messages = [
+        QueuedMessage(
+            message_id=record["messageId"],
+            body=record["body"],
+            queued_at_ms=int(record["attributes"]["SentTimestamp"])
+            if "SentTimestamp" in record.get("attributes", {})
+            else None,
+        )
+        for record in event.to_dict()["Records"]
+    ]
+    buffered = services.buffer.store(messages)
+    logger.info("batch buffered", extra=msgspec.to_builtins(buffered))
+
+
+@app.schedule(Rate(SETTINGS.message_retention_seconds // 60, unit=Rate.MINUTES))
+def start_analytics(event: CloudWatchEvent) -> dict[str, Any]:
+    """Start the analytics workflow for what has been buffered."""
+    arn = start_scheduled_run(
+        event.to_dict()["time"], services.aws.resources.state_machine_arn, services.aws.stepfunctions
+    )
+    return {"execution_arn": arn}
+
+
+@app.lambda_function()
+def receiver(event: Any, _context: Any) -> Any:
+    """Prepare a run of the workflow: one file of new measurements per location."""
+    answer = services.receiver.receive(convert(event, RunRequest))
+    logger.info("run prepared", extra=msgspec.to_builtins(answer))
+    return msgspec.to_builtins(answer)
+
+
+@app.lambda_function()
+def reporter(event: Any, _context: Any) -> Any:
+    """Report on one location of a run."""
+    answer = services.reporter.report(convert(event, ReportRequest))
+    logger.info("location reported", extra=msgspec.to_builtins(answer))
+    return msgspec.to_builtins(answer)

@@ -1,0 +1,89 @@
+"""AWS as the application sees it: the stage's resources, and clients with explicit time-outs and retries."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from msgspec import Struct
+
+from chalicelib.errors import ServiceUnavailableError
+from chalicelib.validation import decode_json
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_stepfunctions import SFNClient
+
+# A request's calls, each at its worst, must end before API Gateway gives up at 29 s.
+_ONLINE = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
+# An alert may not keep a reading waiting; the sensor's next reading is its retry.
+_ALERT = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 1})
+# Analytics move large objects over many connections, with minutes of time.
+_BULK = Config(
+    connect_timeout=2,
+    read_timeout=30,
+    retries={"mode": "standard", "total_max_attempts": 5},
+    max_pool_connections=32,
+)
+
+
+class Resources(Struct, frozen=True):
+    """What the SSM parameter /thermonet/<stage>/resources names."""
+
+    registry_table: str
+    idempotency_table: str
+    ledger_table: str
+    bucket: str
+    queue_url: str
+    topic_arn: str
+    state_machine_arn: str
+
+
+class Aws:
+    """The clients of one process and the resources of its stage, each made when first used."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+
+    @cached_property
+    def resources(self) -> Resources:
+        """The stage's resources, read from SSM once; raises ServiceUnavailableError when they are not there."""
+        name = f"/thermonet/{self._stage}/resources"
+        ssm = self._session.client("ssm", config=_ONLINE)
+        try:
+            parameter = ssm.get_parameter(Name=name)
+        except ssm.exceptions.ParameterNotFound:
+            raise ServiceUnavailableError(f"parameter {name} does not exist: is the stage deployed?") from None
+        return decode_json(parameter["Parameter"]["Value"], Resources)
+
+    @cached_property
+    def dynamodb(self) -> "DynamoDBClient":
+        """DynamoDB for requests."""
+        return self._session.client("dynamodb", config=_ONLINE)
+
+    @cached_property
+    def sqs(self) -> "SQSClient":
+        """SQS for requests."""
+        return self._session.client("sqs", config=_ONLINE)
+
+    @cached_property
+    def sns(self) -> "SNSClient":
+        """SNS for alerts."""
+        return self._session.client("sns", config=_ALERT)
+
+    @cached_property
+    def s3(self) -> "S3Client":
+        """S3 for buffering and analytics."""
+        return self._session.client("s3", config=_BULK)
+
+    @cached_property
+    def stepfunctions(self) -> "SFNClient":
+        """Step Functions for starting runs."""
+        return self._session.client("stepfunctions", config=_ONLINE)
+
+    @cached_property
+    def _session(self) -> boto3.session.Session:
+        return boto3.session.Session()

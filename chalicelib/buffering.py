@@ -1,0 +1,94 @@
+"""The use case behind the queue: a batch becomes one landing object, and what cannot be decoded is set aside."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct, structs
+
+from chalicelib.errors import ValidationError
+from chalicelib.landing import LandedMeasurement, encode_landing, landing_key
+from chalicelib.object_store import ObjectStore
+from chalicelib.readings import CLOCK_SKEW_MAX, decode_measurements, format_time
+
+QUARANTINE_PREFIX = "quarantine/"
+
+logger = logging.getLogger(__name__)
+
+
+class QueuedMessage(Struct, frozen=True):
+    """An SQS message as the consumer gets it; `queued_at_ms` is when it was sent, in ms since the epoch."""
+
+    message_id: str
+    body: str
+    queued_at_ms: int | None
+
+
+class Buffered(Struct, frozen=True):
+    """What became of a batch: measurements landed, and messages of which something went to quarantine."""
+
+    measurements: int
+    quarantined_messages: int
+
+
+class Quarantined(Struct, frozen=True):
+    """A quarantine object: the message as it came and why it was set aside."""
+
+    message_id: str
+    reasons: list[str]
+    body: str
+    quarantined_at: str
+
+
+class Buffer:
+    """Moves batches of messages into the bucket; an error means that SQS shall deliver the whole batch again."""
+
+    def __init__(self, store: ObjectStore, clock: Callable[[], datetime], new_uuid: Callable[[], UUID]) -> None:
+        self._store = store
+        self._clock = clock
+        self._new_uuid = new_uuid
+
+    def store(self, messages: list[QueuedMessage]) -> Buffered:
+        """Write the batch's measurements as one landing object, and undecodable content to quarantine.
+
+        Writing is safe to repeat: a quarantine key follows from its message, and a second landing object
+        holds the same measurements, which the receiver drops as duplicates.
+        """
+        # A time from far in the future would make all that is measured until then count as late.
+        latest = self._clock() + CLOCK_SKEW_MAX
+        landed: list[LandedMeasurement] = []
+        quarantined = 0
+        for message in messages:
+            measurements, reasons = _decode(message, latest)
+            landed.extend(measurements)
+            if reasons:
+                quarantined += 1
+                self._quarantine(message, reasons)
+        if landed:
+            self._store.put(landing_key(self._clock(), self._new_uuid()), encode_landing(landed))
+        return Buffered(len(landed), quarantined)
+
+    def _quarantine(self, message: QueuedMessage, reasons: list[str]) -> None:
+        digest = hashlib.sha256(message.body.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        key = f"{QUARANTINE_PREFIX}{message.message_id}-{digest}.json"
+        body = message.body.encode("utf-8", "backslashreplace").decode()
+        set_aside = Quarantined(message.message_id, reasons, body, format_time(self._clock()))
+        self._store.put(key, msgspec.json.encode(set_aside))
+        logger.warning("message quarantined as %s: %s", key, reasons[0])
+
+
+def _decode(message: QueuedMessage, latest: datetime) -> tuple[list[LandedMeasurement], list[str]]:
+    try:
+        measurements, reasons = decode_measurements(message.body)
+    except ValidationError as error:
+        return [], [str(error)]
+    landed = []
+    for measurement in measurements:
+        if measurement.timestamp > latest:
+            reasons.append(f"timestamp: {format_time(measurement.timestamp)} is in the future")
+        else:
+            landed.append(LandedMeasurement(**structs.asdict(measurement), queued_at_ms=message.queued_at_ms))
+    return landed, reasons

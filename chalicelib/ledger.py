@@ -1,0 +1,104 @@
+"""The run ledger: which run is committed, and the manifest that tells all about a run.
+
+The protocol that rests on them is described in docs/architecture.md.
+"""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct, structs
+
+from chalicelib.object_store import ObjectStore
+from chalicelib.validation import decode_json
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+
+class Counts(Struct, frozen=True):
+    """What became of measurements; conflicts are those duplicates that had another temperature."""
+
+    measurements: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    late: int = 0
+    invalid: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        pairs = zip(structs.astuple(self), structs.astuple(other), strict=True)
+        return Counts(*(mine + its for mine, its in pairs))
+
+
+class Manifest(Struct, frozen=True):
+    """All about one run, written once, before its reports and its commit.
+
+    `landing` are the objects it consumed, `locations_key` holds a task for each of its `locations`, `reports`
+    is the report of every location known so far, `seen` the files of what was already counted, by UTC hour,
+    and `watermark` the latest measurement of all runs; `counts` are the run's, `totals` those of all runs.
+    """
+
+    run_id: str
+    created_at: datetime
+    previous_run_id: str
+    landing: list[str]
+    locations_key: str
+    locations: int
+    reports: dict[str, str]
+    seen: dict[str, list[str]]
+    watermark: datetime
+    counts: Counts
+    totals: Counts
+
+
+# What the first run continues from. The ledger's condition compares run ids, so there must be one.
+NO_MANIFEST = Manifest(
+    run_id="none",
+    created_at=datetime.fromtimestamp(0, UTC),
+    previous_run_id="none",
+    landing=[],
+    locations_key="",
+    locations=0,
+    reports={},
+    seen={},
+    watermark=datetime.fromtimestamp(0, UTC),
+    counts=Counts(),
+    totals=Counts(),
+)
+
+
+class Ledger:
+    """Reads the committed run; only the workflow's commit writes it."""
+
+    def __init__(self, table_name: str, dynamodb: "DynamoDBClient", store: ObjectStore) -> None:
+        self._table_name = table_name
+        self._dynamodb = dynamodb
+        self._store = store
+
+    def committed(self) -> Manifest:
+        """Return the manifest of the last committed run, NO_MANIFEST before the first; sees every commit."""
+        found = self._dynamodb.get_item(TableName=self._table_name, Key={"id": {"S": "head"}}, ConsistentRead=True)
+        return self.read_manifest(found["Item"]["run_id"]["S"]) if "Item" in found else NO_MANIFEST
+
+    def read_manifest(self, run_id: str) -> Manifest:
+        """Return a run's manifest; raises ObjectNotFoundError."""
+        return decode_json(self._store.get(manifest_key(run_id)), Manifest)
+
+    def write_manifest(self, manifest: Manifest) -> bool:
+        """Write a run's manifest unless it has one; return whether this call wrote it."""
+        return self._store.put_first(manifest_key(manifest.run_id), msgspec.json.encode(manifest))
+
+
+def manifest_key(run_id: str) -> str:
+    """Name the manifest of a run."""
+    return f"runs/{run_id}/manifest.json"
+
+
+def report_key(location_id: str, run_id: str) -> str:
+    """Name the report that a run writes about a location."""
+    return f"reports/location_id={location_id}/{run_id}.json"
+
+
+def state_key(key_of_report: str) -> str:
+    """Name the exact sums behind a report, from which the next report continues."""
+    return "state/" + key_of_report.removeprefix("reports/").removesuffix(".json") + ".parquet"

@@ -1,0 +1,87 @@
+"""The stage's bucket: the few S3 calls that buffering, analytics and reports need."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from chalicelib.errors import ObjectNotFoundError, ServiceUnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# What one delete_objects call takes.
+_KEYS_PER_DELETE = 1_000
+
+
+class ObjectStore:
+    """Reads and writes whole objects; transfers of many run over several connections."""
+
+    def __init__(self, bucket: str, s3: "S3Client", connections: int = 16) -> None:
+        self._bucket = bucket
+        self._s3 = s3
+        self._connections = connections
+
+    def get(self, key: str) -> bytes:
+        """Return an object's content; raises ObjectNotFoundError."""
+        try:
+            return self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+        except self._s3.exceptions.NoSuchKey:
+            raise ObjectNotFoundError(f"no object {key}") from None
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object, replacing what is there."""
+        self._s3.put_object(Bucket=self._bucket, Key=key, Body=content)
+
+    def put_first(self, key: str, content: bytes) -> bool:
+        """Write an object unless the key is taken; return whether this call wrote it."""
+        try:
+            self._s3.put_object(Bucket=self._bucket, Key=key, Body=content, IfNoneMatch="*")
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"PreconditionFailed", "ConditionalRequestConflict"}:
+                return False
+            raise
+        return True
+
+    def list_keys(self, prefix: str) -> list[str]:
+        """Return all keys with the prefix, in order."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+        return [content["Key"] for page in pages for content in page.get("Contents", [])]
+
+    def delete(self, keys: list[str]) -> None:
+        """Delete objects; those already gone do not matter."""
+        for start in range(0, len(keys), _KEYS_PER_DELETE):
+            batch = keys[start : start + _KEYS_PER_DELETE]
+            deleted = self._s3.delete_objects(
+                Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+            )
+            if failed := deleted.get("Errors"):
+                raise ServiceUnavailableError(f"S3 left {len(failed)} objects undeleted: {failed[0].get('Code')}")
+
+    def download(self, files: Iterable[tuple[str, Path]]) -> None:
+        """Copy objects to local files, given as (key, path); raises ObjectNotFoundError."""
+        self._transfer(self._download_one, files)
+
+    def upload(self, files: Iterable[tuple[str, Path]]) -> None:
+        """Copy local files to objects, given as (key, path)."""
+        self._transfer(self._upload_one, files)
+
+    def _transfer(self, transfer_one: Callable[[str, Path], None], files: Iterable[tuple[str, Path]]) -> None:
+        with ThreadPoolExecutor(self._connections) as pool:
+            for _ in pool.map(lambda file: transfer_one(*file), files):
+                pass
+
+    def _download_one(self, key: str, path: Path) -> None:
+        try:
+            body = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"]
+        except self._s3.exceptions.NoSuchKey:
+            raise ObjectNotFoundError(f"no object {key}") from None
+        with path.open("wb") as file:
+            for chunk in body.iter_chunks(1024 * 1024):
+                file.write(chunk)
+
+    def _upload_one(self, key: str, path: Path) -> None:
+        with path.open("rb") as file:
+            self._s3.put_object(Bucket=self._bucket, Key=key, Body=file)

@@ -1,0 +1,170 @@
+"""The workflow's first function: claims the landed measurements, drops duplicates, leaves one file per location.
+
+Nothing here is visible to readers of reports, and nothing is consumed, before the workflow commits the run.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+import duckdb
+import msgspec
+
+from chalicelib import grouping
+from chalicelib.duckdb_session import duckdb_session
+from chalicelib.errors import ObjectNotFoundError
+from chalicelib.landing import LANDING_PREFIX
+from chalicelib.ledger import NO_MANIFEST, Counts, Ledger, Manifest, manifest_key, report_key, state_key
+from chalicelib.object_store import ObjectStore
+from chalicelib.settings import AnalyticsSettings
+from chalicelib.workflow import LocationTask, RunAnswer, RunRequest, S3Input, SqsInput
+
+
+class Receiver:
+    """Prepares a run; safe to call again for the same run at any time."""
+
+    def __init__(
+        self,
+        settings: AnalyticsSettings,
+        store: ObjectStore,
+        ledger: Ledger,
+        new_uuid: Callable[[], UUID],
+        scratch: Path | None = None,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._ledger = ledger
+        self._new_uuid = new_uuid
+        self._scratch = scratch
+
+    def receive(self, request: RunRequest) -> RunAnswer:
+        """Write the run's manifest and the files it names; `locations` is 0 when there is nothing to do.
+
+        Raises ValidationError for a static input that breaks the rules, ObjectNotFoundError when a static
+        input does not exist or another run took a landing object away.
+        """
+        try:
+            # An earlier attempt finished and its answer was lost.
+            return _answer(self._ledger.read_manifest(request.run_id))
+        except ObjectNotFoundError:
+            pass
+        if isinstance(request.input, S3Input):
+            return self._prepare(request, NO_MANIFEST, [request.input.key])
+        previous = self._ledger.committed()
+        keys = self._claim(previous)
+        if keys:
+            return self._prepare(request, previous, keys)
+        return RunAnswer(request.run_id, False, previous.run_id, "", "", 0, Counts())
+
+    def _claim(self, previous: Manifest) -> list[str]:
+        """Clean up behind the committed run and return the landing objects that no run has counted."""
+        landed = self._store.list_keys(LANDING_PREFIX)
+        counted = set(previous.landing)
+        leftovers = [key for key in landed if key in counted]
+        if leftovers:
+            self._store.delete(self._superseded(previous))
+            # Last, since a leftover landing object is what makes the next run repeat all of this.
+            self._store.delete(leftovers)
+        return [key for key in landed if key not in counted]
+
+    def _superseded(self, committed: Manifest) -> list[str]:
+        """Return the keys that only the run before the committed one still named."""
+        try:
+            before = self._ledger.read_manifest(committed.previous_run_id)
+        except ObjectNotFoundError:
+            return []
+        reports = [key for location, key in before.reports.items() if committed.reports[location] != key]
+        seen = [key for hour, keys in before.seen.items() if hour not in committed.seen for key in keys]
+        return [*reports, *map(state_key, reports), *seen]
+
+    def _prepare(self, request: RunRequest, previous: Manifest, keys: list[str]) -> RunAnswer:
+        # Two attempts at one run may overlap: each writes in a place of its own, and the first manifest decides.
+        attempt = f"{request.run_id}/{self._new_uuid()}"
+        with duckdb_session(self._settings.duckdb_memory_limit_mb, self._scratch) as (connection, folder):
+            invalid = self._load(connection, folder, request, keys)
+            latest = grouping.watermark(connection, previous.watermark)
+            earliest = grouping.earliest_kept(latest, self._settings.history_hours, self._settings.window_minutes)
+            hours = grouping.hours_of_incoming(connection, earliest)
+            self._load_seen(connection, folder, [key for hour in hours for key in previous.seen.get(hour, [])])
+            grouping.drop_duplicates(connection, earliest)
+            groups = grouping.write_groups(connection, earliest, folder / "locations")
+            seen = grouping.write_seen(connection, hours, folder)
+            self._store.upload(
+                [
+                    *((_measurements_key(attempt, group.location_id), group.file) for group in groups if group.file),
+                    *((_seen_key(attempt, hour), file) for hour, file in seen.items()),
+                ]
+            )
+        tasks = [_task(group, attempt, request.run_id, previous) for group in groups]
+        locations_key = f"runs/{attempt}/locations.json"
+        self._store.put(locations_key, msgspec.json.encode(tasks))
+        counts = sum((group.counts for group in groups), Counts(invalid=invalid))
+        manifest = Manifest(
+            run_id=request.run_id,
+            created_at=request.started_at,
+            previous_run_id=previous.run_id,
+            landing=keys if isinstance(request.input, SqsInput) else [],
+            locations_key=locations_key,
+            locations=len(tasks),
+            reports=previous.reports | {task.location_id: task.report_key for task in tasks},
+            seen=_seen_keys(previous, earliest, attempt, list(seen)),
+            watermark=latest,
+            counts=counts,
+            totals=previous.totals + counts,
+        )
+        if not self._ledger.write_manifest(manifest):
+            manifest = self._ledger.read_manifest(request.run_id)
+        return _answer(manifest)
+
+    def _load(self, connection: duckdb.DuckDBPyConnection, folder: Path, request: RunRequest, keys: list[str]) -> int:
+        """Bring the run's input into the database; return how many of its rows are invalid."""
+        files = [(key, folder / f"{number:06}-{Path(key).name}") for number, key in enumerate(keys)]
+        self._store.download(files)
+        paths = [path for _, path in files]
+        if isinstance(request.input, S3Input):
+            return grouping.load_static(connection, paths[0])
+        grouping.load_landing(connection, paths)
+        return 0
+
+    def _load_seen(self, connection: duckdb.DuckDBPyConnection, folder: Path, keys: list[str]) -> None:
+        files = [(key, folder / f"seen-{number:06}.parquet") for number, key in enumerate(keys)]
+        self._store.download(files)
+        grouping.load_seen(connection, [path for _, path in files])
+
+
+def _seen_keys(previous: Manifest, earliest: datetime, attempt: str, hours: list[str]) -> dict[str, list[str]]:
+    """Add the run's seen files to the previous ones, and let go of hours in which nothing counts any more."""
+    kept = {hour: keys for hour, keys in previous.seen.items() if hour >= f"{earliest:%Y-%m-%dT%H}"}
+    return kept | {hour: [*kept.get(hour, []), _seen_key(attempt, hour)] for hour in hours}
+
+
+def _seen_key(attempt: str, hour: str) -> str:
+    return f"state/seen/{hour}/{attempt}.parquet"
+
+
+def _measurements_key(attempt: str, location_id: str) -> str:
+    return f"runs/{attempt}/location_id={location_id}.parquet"
+
+
+def _task(group: grouping.LocationGroup, attempt: str, run_id: str, previous: Manifest) -> LocationTask:
+    previous_report = previous.reports.get(group.location_id)
+    return LocationTask(
+        location_id=group.location_id,
+        report_key=report_key(group.location_id, run_id),
+        measurements_key=_measurements_key(attempt, group.location_id) if group.file else None,
+        previous_state_key=state_key(previous_report) if previous_report else None,
+        counts=group.counts,
+    )
+
+
+def _answer(manifest: Manifest) -> RunAnswer:
+    return RunAnswer(
+        run_id=manifest.run_id,
+        has_input=True,
+        previous_run_id=manifest.previous_run_id,
+        manifest_key=manifest_key(manifest.run_id),
+        locations_key=manifest.locations_key,
+        locations=manifest.locations,
+        counts=manifest.counts,
+    )

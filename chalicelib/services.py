@@ -1,0 +1,75 @@
+"""The one place that wires use cases to AWS, the clock and chance; each is made when first used."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from chalicelib.alerts import Alerts
+from chalicelib.aws import Aws
+from chalicelib.buffering import Buffer
+from chalicelib.idempotency import Once
+from chalicelib.ingest import Ingest
+from chalicelib.ledger import Ledger
+from chalicelib.measurement_queue import MeasurementQueue
+from chalicelib.object_store import ObjectStore
+from chalicelib.registry import SensorRegistry
+from chalicelib.settings import Settings
+
+if TYPE_CHECKING:
+    from chalicelib.receiver import Receiver
+    from chalicelib.reporter import Reporter
+
+
+class Services:
+    """The use cases of one process."""
+
+    def __init__(self, settings: Settings, aws: Aws) -> None:
+        self._settings = settings
+        self.aws = aws
+
+    @cached_property
+    def ingest(self) -> Ingest:
+        """What takes readings."""
+        resources, settings, dynamodb = self.aws.resources, self._settings, self.aws.dynamodb
+        return Ingest(
+            thermistor=settings.thermistor,
+            oldest_age=timedelta(hours=settings.analytics.history_hours),
+            once=Once(settings.idempotency, resources.idempotency_table, dynamodb),
+            registry=SensorRegistry(resources.registry_table, dynamodb),
+            queue=MeasurementQueue(resources.queue_url, self.aws.sqs),
+            alerts=Alerts(
+                settings.alerts, resources.topic_arn, resources.idempotency_table, self.aws.sns, dynamodb, time.time
+            ),
+            clock=_utc_now,
+        )
+
+    @cached_property
+    def buffer(self) -> Buffer:
+        """What empties the queue."""
+        return Buffer(self._store, clock=_utc_now, new_uuid=uuid4)
+
+    @cached_property
+    def receiver(self) -> "Receiver":
+        """What prepares a run."""
+        # DuckDB is for the two processes that compute; no other pays for its import.
+        from chalicelib.receiver import Receiver  # noqa: PLC0415
+
+        ledger = Ledger(self.aws.resources.ledger_table, self.aws.dynamodb, self._store)
+        return Receiver(self._settings.analytics, self._store, ledger, new_uuid=uuid4)
+
+    @cached_property
+    def reporter(self) -> "Reporter":
+        """What reports on a location."""
+        from chalicelib.reporter import Reporter  # noqa: PLC0415
+
+        return Reporter(self._settings.analytics, self._store)
+
+    @cached_property
+    def _store(self) -> ObjectStore:
+        return ObjectStore(self.aws.resources.bucket, self.aws.s3)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,56 @@
+"""The settings of a stage: one frozen, bounded value read from chalicelib/config/<stage>.yaml."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from chalicelib.errors import ValidationError
+from chalicelib.thermistor import Status, Thermistor
+from chalicelib.validation import load_yaml
+
+CONFIG_FOLDER = Path(__file__).parent / "config"
+
+# SQS keeps a message invisible for 12 hours at most, and a schedule counts whole minutes.
+MessageRetentionSeconds = Annotated[int, Meta(ge=60, le=43_200, multiple_of=60)]
+
+
+class AlertSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which statuses are worth an alert, and for how many seconds a sensor then stays quiet about one."""
+
+    statuses: frozenset[Status]
+    cooldown_seconds: Annotated[int, Meta(ge=0, le=7 * 86_400)]
+
+
+class IdempotencySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many seconds a reading is remembered, with an identity of its own and without."""
+
+    expires_after_seconds: Annotated[int, Meta(ge=60, le=30 * 86_400)]
+    anonymous_window_seconds: Annotated[int, Meta(ge=1, le=3_600)]
+
+
+class AnalyticsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the reports cover, and how much the workflow may use to compute them."""
+
+    window_minutes: Annotated[int, Meta(ge=1, le=1_440)]
+    history_hours: Annotated[int, Meta(ge=1, le=168)]
+    max_concurrency: Annotated[int, Meta(ge=1, le=1_000)]
+    duckdb_memory_limit_mb: Annotated[int, Meta(ge=100, le=8_192)]
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that may differ between stages."""
+
+    message_retention_seconds: MessageRetentionSeconds
+    thermistor: Thermistor
+    alerts: AlertSettings
+    idempotency: IdempotencySettings
+    analytics: AnalyticsSettings
+
+
+def load_settings(stage: str, folder: Path = CONFIG_FOLDER) -> Settings:
+    """Read the settings of a stage; raises ValidationError naming file, key and rule."""
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,15}", stage):
+        raise ValidationError(f"stage: {stage!r} is not a stage's name")
+    return load_yaml(folder / f"{stage}.yaml", Settings)

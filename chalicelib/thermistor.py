@@ -1,0 +1,101 @@
+"""The physics: resistance to temperature by the Steinhart–Hart equation, and what a temperature means."""
+
+import math
+from enum import StrEnum
+
+import msgspec
+
+ZERO_CELSIUS_KELVIN = 273.15
+
+# The analytics sum temperatures as exact decimals of 18 digits, 12 of them behind the point.
+TEMPERATURE_MAX_CELSIUS = 1e6
+
+
+class Status(StrEnum):
+    """What a reading says about its sensor."""
+
+    OK = "OK"
+    TEMPERATURE_TOO_LOW = "TEMPERATURE_TOO_LOW"
+    TEMPERATURE_TOO_HIGH = "TEMPERATURE_TOO_HIGH"
+    TEMPERATURE_CRITICAL = "TEMPERATURE_CRITICAL"
+    BROKEN = "BROKEN"
+
+
+class Coefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Steinhart–Hart coefficients of a thermistor, for kelvin and ohm."""
+
+    a: float
+    b: float
+    c: float
+
+    def __post_init__(self) -> None:
+        # With these signs a higher resistance always means a lower temperature.
+        if not (self.b > 0 and self.c >= 0):
+            raise ValueError("b > 0 and c >= 0 must hold")
+
+
+class ResistanceRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Resistances of a working sensor in ohm, both ends included."""
+
+    min: float
+    max: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min < self.max < math.inf:
+            raise ValueError("0 < min < max must hold")
+
+
+class StatusLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Temperatures in °C below which each status holds, the first that applies; CRITICAL from the last one up."""
+
+    TEMPERATURE_TOO_LOW: float
+    OK: float
+    TEMPERATURE_TOO_HIGH: float
+
+    def __post_init__(self) -> None:
+        if not self.TEMPERATURE_TOO_LOW < self.OK < self.TEMPERATURE_TOO_HIGH:
+            raise ValueError("TEMPERATURE_TOO_LOW < OK < TEMPERATURE_TOO_HIGH must hold")
+
+
+class Thermistor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A kind of thermistor: its curve, where the curve is valid, and how its temperatures are judged."""
+
+    coefficients: Coefficients
+    accepted_resistance_ohm: ResistanceRange
+    status_below_celsius: StatusLimits
+
+    def __post_init__(self) -> None:
+        hottest_at = self.accepted_resistance_ohm.min
+        if not self._reciprocal_kelvin(hottest_at) > 1.0 / TEMPERATURE_MAX_CELSIUS:
+            raise ValueError(f"coefficients give no temperature at {hottest_at} ohm")
+
+    def accepts(self, resistance_ohm: float) -> bool:
+        """Tell whether the resistance is one of a working sensor; NaN is not."""
+        return self.accepted_resistance_ohm.min <= resistance_ohm <= self.accepted_resistance_ohm.max
+
+    def temperature_celsius(self, resistance_ohm: float) -> float:
+        """Compute the temperature in °C at a resistance in ohm, valid where `accepts` holds.
+
+        1/T = a + b·ln R + c·(ln R)³, T in kelvin.
+        Source: J. S. Steinhart, S. R. Hart, Calibration curves for thermistors, Deep-Sea Research 15 (1968), 497–503.
+        Raises ValueError for a resistance outside the accepted range.
+        """
+        if not self.accepts(resistance_ohm):
+            raise ValueError(f"{resistance_ohm} ohm is outside the accepted range")
+        return 1.0 / self._reciprocal_kelvin(resistance_ohm) - ZERO_CELSIUS_KELVIN
+
+    def status(self, temperature_celsius: float) -> Status:
+        """Judge a temperature in °C against the limits."""
+        limits = self.status_below_celsius
+        if temperature_celsius < limits.TEMPERATURE_TOO_LOW:
+            return Status.TEMPERATURE_TOO_LOW
+        if temperature_celsius < limits.OK:
+            return Status.OK
+        if temperature_celsius < limits.TEMPERATURE_TOO_HIGH:
+            return Status.TEMPERATURE_TOO_HIGH
+        return Status.TEMPERATURE_CRITICAL
+
+    def _reciprocal_kelvin(self, resistance_ohm: float) -> float:
+        log_resistance = math.log(resistance_ohm)
+        a, b, c = self.coefficients.a, self.coefficients.b, self.coefficients.c
+        return a + b * log_resistance + c * log_resistance**3

@@ -1,0 +1,77 @@
+"""Turns untrusted objects into typed values; every error names the field and the rule it breaks."""
+
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+
+from chalicelib.errors import ValidationError
+
+T = TypeVar("T")
+
+# An attacker chooses names and values, so an error never repeats more of them than this.
+_LONGEST_ECHO = 80
+
+_MESSAGE_OF_MSGSPEC = re.compile(r"(?P<reason>.*?)(?: - at `(?P<path>.*)`)?", re.DOTALL)
+_FIELD_OF_MESSAGE = re.compile(r"Object (?P<what>missing required|contains unknown) field `(?P<field>.*)`", re.DOTALL)
+
+
+def convert(value: Any, type_: type[T]) -> T:
+    """Convert decoded JSON or YAML to `type_`, or raise ValidationError `<field path>: <reason>`."""
+    try:
+        return msgspec.convert(value, type_)
+    except msgspec.ValidationError as error:
+        raise ValidationError(_describe(str(error))) from None
+    except OverflowError:
+        raise ValidationError("body: a number is too large") from None
+
+
+def decode_json(text: str | bytes, type_: type[T]) -> T:
+    """Decode JSON that Thermonet wrote itself, or raise ValidationError `<field path>: <reason>`."""
+    try:
+        return msgspec.json.decode(text, type=type_)
+    except msgspec.DecodeError as error:
+        raise ValidationError(_describe(str(error))) from None
+
+
+def load_yaml(path: Path, type_: type[T]) -> T:
+    """Read a YAML file into `type_`, or raise ValidationError `<file>: <key path>: <reason>`."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        return convert(content, type_)
+    except OSError as error:
+        raise ValidationError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValidationError(f"{path}: not valid YAML: {error}") from None
+    except ValidationError as error:
+        raise ValidationError(f"{path}: {error}") from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, where PyYAML keeps the last one silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) != len(node.value):
+            keys = [key.value for key, _ in node.value]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValidationError(f"{twice}: the key is given twice (line {node.start_mark.line + 1})")
+        return mapping
+
+
+def _describe(message: str) -> str:
+    """Rewrite msgspec's `<reason> - at `$.a.b`` to `a.b: <reason>`."""
+    match = _MESSAGE_OF_MSGSPEC.fullmatch(message)
+    reason, path = (match["reason"], match["path"] or "$") if match else (message, "$")
+    if field := _FIELD_OF_MESSAGE.fullmatch(reason):
+        path = f"{path}.{field['field']}"
+        reason = "required, but missing" if field["what"] == "missing required" else "unknown field"
+    name = path.removeprefix("$").removeprefix(".") or "body"
+    return f"{shorten(name)}: {shorten(reason)}"
+
+
+def shorten(text: str) -> str:
+    """Cut a text that quotes its input to a length that is safe to log and to answer."""
+    return text if len(text) <= _LONGEST_ECHO else text[: _LONGEST_ECHO - 1] + "…"

@@ -1,0 +1,101 @@
+"""AWS in memory (moto), with the resources of a stage, behind the real app.py."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+import pytest
+from chalice.test import Client
+from moto import mock_aws
+
+STAGE = "dev"
+REGION = "us-east-1"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage's resources and the app that runs on them."""
+
+    http: Any
+    lambdas: Any
+    resources: dict[str, str]
+
+    def aws(self, service: str) -> Any:
+        return boto3.client(service, region_name=REGION)
+
+    def post(self, reading: Any, **headers: str) -> Any:
+        body = reading if isinstance(reading, (str, bytes)) else json.dumps(reading)
+        return self.http.post("/readings", headers={"Content-Type": "application/json", **headers}, body=body)
+
+    def queued(self) -> list[dict[str, Any]]:
+        """Take every measurement out of the queue."""
+        measurements: list[dict[str, Any]] = []
+        sqs = self.aws("sqs")
+        while messages := sqs.receive_message(QueueUrl=self.resources["queue_url"], MaxNumberOfMessages=10).get(
+            "Messages"
+        ):
+            for message in messages:
+                measurements += json.loads(message["Body"])
+        return measurements
+
+    def keys(self, prefix: str) -> list[str]:
+        listed = self.aws("s3").list_objects_v2(Bucket=self.resources["bucket"], Prefix=prefix)
+        return [content["Key"] for content in listed.get("Contents", [])]
+
+    def object(self, key: str) -> bytes:
+        return self.aws("s3").get_object(Bucket=self.resources["bucket"], Key=key)["Body"].read()
+
+    def put_object(self, key: str, content: bytes) -> None:
+        self.aws("s3").put_object(Bucket=self.resources["bucket"], Key=key, Body=content)
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """A fresh stage in memory, with the app's process just started."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("THERMONET_STAGE", STAGE)
+    import app as app_module
+    from chalicelib.aws import Aws
+    from chalicelib.services import Services
+
+    with mock_aws():
+        resources = create_resources()
+        monkeypatch.setattr(app_module, "services", Services(app_module.SETTINGS, Aws(STAGE)))
+        with Client(app_module.app, stage_name=STAGE) as client:
+            yield Stage(client.http, client.lambda_, resources)
+
+
+def create_resources() -> dict[str, str]:
+    """Create what Terraform creates, and the SSM parameter that names it."""
+    dynamodb, sqs = boto3.client("dynamodb"), boto3.client("sqs")
+    for table, key in (("sensor-registry", "sensor_id"), ("idempotency", "id"), ("analytics-runs", "id")):
+        dynamodb.create_table(
+            TableName=f"thermonet-{STAGE}-{table}",
+            KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+    boto3.client("s3").create_bucket(Bucket=f"thermonet-{STAGE}-data")
+    resources = {
+        "registry_table": f"thermonet-{STAGE}-sensor-registry",
+        "idempotency_table": f"thermonet-{STAGE}-idempotency",
+        "ledger_table": f"thermonet-{STAGE}-analytics-runs",
+        "bucket": f"thermonet-{STAGE}-data",
+        "queue_url": sqs.create_queue(QueueName=f"thermonet-{STAGE}-measurements")["QueueUrl"],
+        "dead_letter_queue_url": sqs.create_queue(QueueName=f"thermonet-{STAGE}-measurements-dlq")["QueueUrl"],
+        "topic_arn": boto3.client("sns").create_topic(Name=f"thermonet-{STAGE}-alerts")["TopicArn"],
+        "state_machine_arn": boto3.client("stepfunctions").create_state_machine(
+            name=f"thermonet-{STAGE}-analytics",
+            definition='{"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}',
+            roleArn="arn:aws:iam::123456789012:role/thermonet",
+        )["stateMachineArn"],
+    }
+    boto3.client("ssm").put_parameter(Name=f"/thermonet/{STAGE}/resources", Type="String", Value=json.dumps(resources))
+    return resources
