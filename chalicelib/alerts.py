@@ -78,7 +78,7 @@ class Alerts:
         try:
             self._sns.publish(
                 TopicArn=self._topic_arn,
-                Subject=f"Thermonet: sensor {answer.sensor_id} {answer.status}",
+                Subject=f"Sensor {answer.sensor_id}: {answer.status}",
                 Message=msgspec.json.encode(message).decode(),
                 MessageAttributes={"status": {"DataType": "String", "StringValue": answer.status}},
             )

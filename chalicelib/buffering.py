@@ -3,18 +3,18 @@
 import hashlib
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct, structs
 
 from chalicelib.errors import ValidationError
-from chalicelib.landing import LandedMeasurement, encode_landing, landing_key
+from chalicelib.landing import QUARANTINE_PREFIX, LandedMeasurement, encode_landing, landing_key
 from chalicelib.object_store import ObjectStore
 from chalicelib.readings import CLOCK_SKEW_MAX, decode_measurements, format_time
 
-QUARANTINE_PREFIX = "quarantine/"
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +87,9 @@ def _decode(message: QueuedMessage, latest: datetime) -> tuple[list[LandedMeasur
         return [], [str(error)]
     landed = []
     for measurement in measurements:
-        if measurement.timestamp > latest:
-            reasons.append(f"timestamp: {format_time(measurement.timestamp)} is in the future")
-        else:
-            landed.append(LandedMeasurement(**structs.asdict(measurement), queued_at_ms=message.queued_at_ms))
+        if not _EARLIEST <= measurement.timestamp <= latest:
+            reasons.append(f"timestamp: {format_time(measurement.timestamp)} is not between 1970 and now")
+            continue
+        fields = structs.asdict(measurement) | {"timestamp": measurement.timestamp.astimezone(UTC)}
+        landed.append(LandedMeasurement(**fields, queued_at_ms=message.queued_at_ms))
     return landed, reasons

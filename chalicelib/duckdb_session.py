@@ -19,7 +19,7 @@ def duckdb_session(
     with TemporaryDirectory(prefix="thermonet-", dir=scratch) as name:
         folder = Path(name)
         connection = duckdb.connect(
-            folder / "run.duckdb",
+            ":memory:",
             config={
                 "memory_limit": f"{memory_limit_mb}MB",
                 "temp_directory": str(folder / "spill"),
@@ -30,7 +30,7 @@ def duckdb_session(
                 "preserve_insertion_order": "false",
             },
         )
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET TimeZone = 'UTC'; SET enable_progress_bar = false")
         try:
             yield connection, folder
         finally:

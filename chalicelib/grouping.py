@@ -26,6 +26,7 @@ _LOCATIONS_PER_COPY = 64
 _LANDING_COLUMNS = """{
     sensor_id: 'VARCHAR', location_id: 'VARCHAR', temperature: 'DOUBLE', timestamp: 'TIMESTAMP', queued_at_ms: 'BIGINT'
 }"""
+HOUR_FORMAT = "%Y-%m-%dT%H"
 _INPUT_COLUMNS = ("sensor_id", "location_id", "temperature", "timestamp")
 _JSON_COLUMNS = dict.fromkeys(_INPUT_COLUMNS, "VARCHAR")
 _JSON_READER = f"read_json(?, format = 'newline_delimited', ignore_errors = true, columns = {_JSON_COLUMNS})"
@@ -59,8 +60,22 @@ def load_landing(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> No
     )
 
 
-def load_static(connection: duckdb.DuckDBPyConnection, file: Path) -> int:
+def is_readable_landing(connection: duckdb.DuckDBPyConnection, file: Path) -> bool:
+    """Tell whether a landing object is what the consumer writes, to its last line."""
+    try:
+        connection.execute(
+            f"SELECT max(columns(*)) FROM read_json(?, columns = {_LANDING_COLUMNS}, format = 'newline_delimited')",
+            [str(file)],
+        ).fetchall()
+    except duckdb.Error:
+        return False
+    return True
+
+
+def load_static(connection: duckdb.DuckDBPyConnection, file: Path, latest: datetime) -> int:
     """Read a CSV, JSON Lines or Parquet file into `incoming`; return how many of its rows break the contract.
+
+    A row is measured between 1970 and `latest` (UTC).
 
     Raises ValidationError for an unknown format or a missing column.
     """
@@ -75,7 +90,7 @@ def load_static(connection: duckdb.DuckDBPyConnection, file: Path) -> int:
     for column in _INPUT_COLUMNS:
         if column not in columns or not _number(connection, f"SELECT count(*) = 0 OR count({column}) > 0 FROM source"):
             raise ValidationError(f"{column}: the input has no such column")
-    connection.execute(_CHECK_SOURCE)
+    connection.execute(_CHECK_SOURCE, [latest])
     rejected = _number(connection, "SELECT count(*) FROM reject_errors") if "csv" in suffix else 0
     return rejected + _number(connection, "SELECT (SELECT count(*) FROM source) - (SELECT count(*) FROM incoming)")
 
@@ -90,7 +105,7 @@ SELECT * FROM (
 )
 WHERE regexp_full_match(sensor_id, '[A-Za-z0-9_.:-]{{1,64}}')
   AND regexp_full_match(location_id, '[A-Za-z0-9_.:-]{{1,64}}')
-  AND abs(temperature) < {TEMPERATURE_MAX_CELSIUS} AND isfinite(measured_at)
+  AND abs(temperature) < {TEMPERATURE_MAX_CELSIUS} AND measured_at BETWEEN TIMESTAMP '1970-01-01' AND ?::TIMESTAMPTZ AT TIME ZONE 'UTC'
 """
 
 
@@ -109,10 +124,9 @@ def earliest_kept(watermark_time: datetime, history_hours: int, window_minutes: 
 def hours_of_incoming(connection: duckdb.DuckDBPyConnection, earliest: datetime) -> list[str]:
     """Return the UTC hours, as `2026-01-31T09`, that the run's measurements from `earliest` on touch."""
     rows = connection.execute(
-        "SELECT DISTINCT strftime(measured_at, '%Y-%m-%dT%H') FROM incoming WHERE measured_at >= ? ORDER BY 1",
-        [earliest],
+        "SELECT DISTINCT date_trunc('hour', measured_at) FROM incoming WHERE measured_at >= ?", [earliest]
     ).fetchall()
-    return [hour for (hour,) in rows]
+    return sorted(f"{hour:{HOUR_FORMAT}}" for (hour,) in rows)
 
 
 def load_seen(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
@@ -150,7 +164,7 @@ GROUP BY sensor_id, measured_at;
 CREATE OR REPLACE TEMP TABLE copied AS
 SELECT incoming.* FROM incoming SEMI JOIN (FROM grouped WHERE copies > 1) USING (sensor_id, measured_at);
 
-CREATE OR REPLACE TEMP TABLE chosen AS
+CREATE OR REPLACE TEMP VIEW chosen AS
 SELECT sensor_id, measured_at, location_id, temperature FROM grouped WHERE copies = 1
 UNION ALL
 SELECT sensor_id, measured_at, first.location_id, first.temperature FROM (
@@ -160,7 +174,7 @@ SELECT sensor_id, measured_at, first.location_id, first.temperature FROM (
     FROM copied GROUP BY sensor_id, measured_at
 );
 
-CREATE OR REPLACE TEMP TABLE seen_part AS FROM seen WHERE {part};
+CREATE OR REPLACE TEMP VIEW seen_part AS FROM seen WHERE {part};
 
 INSERT INTO fresh
 SELECT sensor_id, location_id, temperature, measured_at

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from chalicelib.alerts import Alerts
+from chalicelib.errors import BodyTooLargeError
 from chalicelib.idempotency import Once
 from chalicelib.measurement_queue import MeasurementQueue
-from chalicelib.readings import Answer, Measurement, Reading, decode_body, parse_reading
+from chalicelib.readings import BODY_BYTES_MAX, Answer, Measurement, Reading, decode_body, parse_reading
 from chalicelib.registry import SensorRegistry
 from chalicelib.thermistor import Status, Thermistor
 
@@ -38,9 +39,11 @@ class Ingest:
     def post(self, body: bytes, lambda_context: Any) -> dict[str, Any]:
         """Take one reading as JSON and return its answer, ready for JSON.
 
-        Raises ValidationError naming the field, ReadingConflictError, ReadingInProgressError,
+        Raises ValidationError naming the field, BodyTooLargeError, ReadingConflictError, ReadingInProgressError,
         ServiceUnavailableError, and botocore's errors when a service behind does not answer.
         """
+        if len(body) > BODY_BYTES_MAX:
+            raise BodyTooLargeError(f"body: more than {BODY_BYTES_MAX} bytes")
         reading = parse_reading(decode_body(body), self._clock(), self._oldest_age)
         return self._once.run(reading, lambda: msgspec.to_builtins(self._accept(reading)), lambda_context)
 

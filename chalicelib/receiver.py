@@ -3,6 +3,7 @@
 Nothing here is visible to readers of reports, and nothing is consumed, before the workflow commits the run.
 """
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -14,11 +15,14 @@ import msgspec
 from chalicelib import grouping
 from chalicelib.duckdb_session import duckdb_session
 from chalicelib.errors import ObjectNotFoundError
-from chalicelib.landing import LANDING_PREFIX
+from chalicelib.landing import LANDING_PREFIX, QUARANTINE_PREFIX, encode_landing, salvage_landing
 from chalicelib.ledger import NO_MANIFEST, Counts, Ledger, Manifest, manifest_key, report_key, state_key
 from chalicelib.object_store import ObjectStore
+from chalicelib.readings import CLOCK_SKEW_MAX
 from chalicelib.settings import AnalyticsSettings
 from chalicelib.workflow import LocationTask, RunAnswer, RunRequest, S3Input, SqsInput
+
+logger = logging.getLogger(__name__)
 
 
 class Receiver:
@@ -123,9 +127,26 @@ class Receiver:
         self._store.download(files)
         paths = [path for _, path in files]
         if isinstance(request.input, S3Input):
-            return grouping.load_static(connection, paths[0])
-        grouping.load_landing(connection, paths)
+            return grouping.load_static(connection, paths[0], request.started_at + CLOCK_SKEW_MAX)
+        try:
+            grouping.load_landing(connection, paths)
+        except duckdb.Error as error:
+            damaged = [file for file in files if not grouping.is_readable_landing(connection, file[1])]
+            if not damaged:
+                raise
+            logger.warning("%s landing objects are damaged: %s", len(damaged), error)
+            invalid = sum(self._salvage(key, path) for key, path in damaged)
+            grouping.load_landing(connection, paths)
+            return invalid
         return 0
+
+    def _salvage(self, key: str, path: Path) -> int:
+        """Keep a damaged landing object aside and its good lines in its place; return the number of bad lines."""
+        content = path.read_bytes()
+        self._store.put(f"{QUARANTINE_PREFIX}{key.removeprefix(LANDING_PREFIX)}", content)
+        measurements, invalid = salvage_landing(content)
+        path.write_bytes(encode_landing(measurements))
+        return invalid
 
     def _load_seen(self, connection: duckdb.DuckDBPyConnection, folder: Path, keys: list[str]) -> None:
         files = [(key, folder / f"seen-{number:06}.parquet") for number, key in enumerate(keys)]
@@ -135,7 +156,7 @@ class Receiver:
 
 def _seen_keys(previous: Manifest, earliest: datetime, attempt: str, hours: list[str]) -> dict[str, list[str]]:
     """Add the run's seen files to the previous ones, and let go of hours in which nothing counts any more."""
-    kept = {hour: keys for hour, keys in previous.seen.items() if hour >= f"{earliest:%Y-%m-%dT%H}"}
+    kept = {hour: keys for hour, keys in previous.seen.items() if hour >= f"{earliest:{grouping.HOUR_FORMAT}}"}
     return kept | {hour: [*kept.get(hour, []), _seen_key(attempt, hour)] for hour in hours}
 
 
