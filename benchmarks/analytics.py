@@ -123,7 +123,8 @@ def generate(folder: Path, rows: int, hour: int) -> None:
                        strftime(TIMESTAMP '2026-01-30 00:00:00' + to_hours({hour}) + to_microseconds(i * {HOUR_SECONDS}000000 // {rows}),
                                 '%Y-%m-%dT%H:%M:%S.%fZ') AS timestamp,
                        1 + 19999 * random() AS value,
-                       1769846400000 + i // 1000 AS queued_at_ms
+                       1769846400000 + i // 1000 AS queued_at_ms,
+                       hash(i) % 4294967296 AS delivery
                 FROM range({start}, {end}) AS measurements(i)
             ) TO '{folder}/landing/{hour:02}-{number:06}.jsonl.gz' (FORMAT json, COMPRESSION gzip)
             """

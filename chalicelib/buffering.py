@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
@@ -86,10 +87,11 @@ def _decode(message: QueuedMessage, latest: datetime) -> tuple[list[LandedMeasur
     except ValidationError as error:
         return [], [str(error)]
     landed = []
-    for measurement in measurements:
+    for place, measurement in enumerate(measurements):
         if not _EARLIEST <= measurement.timestamp <= latest:
             reasons.append(f"timestamp: {format_time(measurement.timestamp)} is not between 1970 and now")
             continue
         fields = structs.asdict(measurement) | {"timestamp": measurement.timestamp.astimezone(UTC)}
-        landed.append(LandedMeasurement(**fields, queued_at_ms=message.queued_at_ms))
+        delivery = zlib.crc32(f"{message.message_id}/{place}".encode())
+        landed.append(LandedMeasurement(**fields, queued_at_ms=message.queued_at_ms, delivery=delivery))
     return landed, reasons

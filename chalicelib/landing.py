@@ -17,9 +17,14 @@ _encoder = msgspec.json.Encoder()
 
 
 class LandedMeasurement(Measurement, frozen=True):
-    """A line of a landing object: a measurement and when it was queued, which orders conflicting ones."""
+    """A line of a landing object: a measurement, when it was queued, and what tells a repeated delivery.
+
+    The first accepted of two conflicting measurements is the one queued first. Two lines with the same
+    sensor, timestamp and delivery are one measurement that the queue delivered twice.
+    """
 
     queued_at_ms: int | None = None
+    delivery: int | None = None
 
 
 def landing_key(now: datetime, unique: UUID) -> str:

@@ -5,14 +5,14 @@ Nothing here is visible to readers of reports, and nothing is consumed, before t
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 import duckdb
 import msgspec
 
-from chalicelib import grouping
+from chalicelib import grouping, run_input
 from chalicelib.duckdb_session import duckdb_session
 from chalicelib.errors import ObjectNotFoundError
 from chalicelib.landing import LANDING_PREFIX, QUARANTINE_PREFIX, encode_landing, salvage_landing
@@ -21,6 +21,10 @@ from chalicelib.object_store import ObjectStore
 from chalicelib.readings import CLOCK_SKEW_MAX
 from chalicelib.settings import AnalyticsSettings
 from chalicelib.workflow import LocationTask, RunAnswer, RunRequest, S3Input, SqsInput
+
+# How long after it stopped to count a measurement can still be delivered again: five times the longest
+# visibility timeout in use is a fraction of this.
+_REDELIVERY_MAX = timedelta(hours=24)
 
 logger = logging.getLogger(__name__)
 
@@ -89,10 +93,11 @@ class Receiver:
             invalid = self._load(connection, folder, request, keys)
             latest = grouping.watermark(connection, previous.watermark)
             earliest = grouping.earliest_kept(latest, self._settings.history_hours, self._settings.window_minutes)
-            hours = grouping.hours_of_incoming(connection, earliest)
+            remembered = earliest - _REDELIVERY_MAX
+            hours = grouping.hours_of_incoming(connection, remembered)
             self._load_seen(connection, folder, [key for hour in hours for key in previous.seen.get(hour, [])])
             grouping.drop_duplicates(connection, earliest)
-            groups = grouping.write_groups(connection, earliest, folder / "locations")
+            groups = grouping.write_groups(connection, folder / "locations")
             seen = grouping.write_seen(connection, hours, folder)
             self._store.upload(
                 [
@@ -112,7 +117,7 @@ class Receiver:
             locations_key=locations_key,
             locations=len(tasks),
             reports=previous.reports | {task.location_id: task.report_key for task in tasks},
-            seen=_seen_keys(previous, earliest, attempt, list(seen)),
+            seen=_seen_keys(previous, remembered, attempt, list(seen)),
             watermark=latest,
             counts=counts,
             totals=previous.totals + counts,
@@ -127,16 +132,16 @@ class Receiver:
         self._store.download(files)
         paths = [path for _, path in files]
         if isinstance(request.input, S3Input):
-            return grouping.load_static(connection, paths[0], request.started_at + CLOCK_SKEW_MAX)
+            return run_input.load_static(connection, paths[0], request.started_at + CLOCK_SKEW_MAX)
         try:
-            grouping.load_landing(connection, paths)
+            run_input.load_landing(connection, paths)
         except duckdb.Error as error:
-            damaged = [file for file in files if not grouping.is_readable_landing(connection, file[1])]
+            damaged = [file for file in files if not run_input.is_readable_landing(connection, file[1])]
             if not damaged:
                 raise
             logger.warning("%s landing objects are damaged: %s", len(damaged), error)
             invalid = sum(self._salvage(key, path) for key, path in damaged)
-            grouping.load_landing(connection, paths)
+            run_input.load_landing(connection, paths)
             return invalid
         return 0
 
@@ -154,9 +159,9 @@ class Receiver:
         grouping.load_seen(connection, [path for _, path in files])
 
 
-def _seen_keys(previous: Manifest, earliest: datetime, attempt: str, hours: list[str]) -> dict[str, list[str]]:
-    """Add the run's seen files to the previous ones, and let go of hours in which nothing counts any more."""
-    kept = {hour: keys for hour, keys in previous.seen.items() if hour >= f"{earliest:{grouping.HOUR_FORMAT}}"}
+def _seen_keys(previous: Manifest, remembered: datetime, attempt: str, hours: list[str]) -> dict[str, list[str]]:
+    """Add the run's seen files to the previous ones, and let go of the hours before `remembered`."""
+    kept = {hour: keys for hour, keys in previous.seen.items() if hour >= f"{remembered:{grouping.HOUR_FORMAT}}"}
     return kept | {hour: [*kept.get(hour, []), _seen_key(attempt, hour)] for hour in hours}
 
 

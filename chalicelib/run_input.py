@@ -1,0 +1,95 @@
+"""The receiver's input: landing objects, or a static file, become the table `incoming`.
+
+Its columns: sensor_id, location_id, temperature (°C), measured_at (UTC), queued_at_ms (ms since the epoch) and
+delivery, which two copies of the same queue message have in common. A static file has neither of the last two.
+"""
+
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+
+from chalicelib.errors import ValidationError
+from chalicelib.thermistor import TEMPERATURE_MAX_CELSIUS
+from chalicelib.validation import shorten
+
+_LANDING_COLUMNS = """{
+    sensor_id: 'VARCHAR', location_id: 'VARCHAR', temperature: 'DOUBLE', timestamp: 'TIMESTAMP', queued_at_ms: 'BIGINT',
+    delivery: 'BIGINT'
+}"""
+_INPUT_COLUMNS = ("sensor_id", "location_id", "temperature", "timestamp")
+_JSON_COLUMNS = dict.fromkeys(_INPUT_COLUMNS, "VARCHAR")
+_JSON_READER = f"read_json(?, format = 'newline_delimited', ignore_errors = true, columns = {_JSON_COLUMNS})"
+_CSV_READER = "read_csv(?, header = true, all_varchar = true, null_padding = true, store_rejects = true)"
+_READERS = {
+    ".csv": _CSV_READER,
+    ".csv.gz": _CSV_READER,
+    ".jsonl": _JSON_READER,
+    ".jsonl.gz": _JSON_READER,
+    ".parquet": "read_parquet(?)",
+}
+
+
+def load_landing(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
+    """Read landing objects into `incoming`."""
+    connection.execute(
+        f"""
+        CREATE TABLE incoming AS
+        SELECT sensor_id, location_id, temperature, timestamp AS measured_at, queued_at_ms, delivery
+        FROM read_json(?, columns = {_LANDING_COLUMNS}, format = 'newline_delimited')
+        """,
+        [[str(file) for file in files]],
+    )
+
+
+def is_readable_landing(connection: duckdb.DuckDBPyConnection, file: Path) -> bool:
+    """Tell whether a landing object is what the consumer writes, to its last line."""
+    try:
+        connection.execute(
+            f"SELECT max(columns(*)) FROM read_json(?, columns = {_LANDING_COLUMNS}, format = 'newline_delimited')",
+            [str(file)],
+        ).fetchall()
+    except duckdb.Error:
+        return False
+    return True
+
+
+def load_static(connection: duckdb.DuckDBPyConnection, file: Path, latest: datetime) -> int:
+    """Read a CSV, JSON Lines or Parquet file into `incoming`; return how many of its rows break the contract.
+
+    A row is measured between 1970 and `latest` (UTC).
+
+    Raises ValidationError for an unknown format or a missing column.
+    """
+    suffix = next((suffix for suffix in _READERS if file.name.endswith(suffix)), None)
+    if suffix is None:
+        raise ValidationError(f"key: must end with one of {', '.join(_READERS)}")
+    try:
+        connection.execute(f"CREATE TABLE source AS FROM {_READERS[suffix]}", [str(file)])
+    except duckdb.Error as error:
+        raise ValidationError(f"key: not a readable {suffix} file: {shorten(str(error))}") from None
+    columns = [column for (column, *_) in connection.execute("DESCRIBE source").fetchall()]
+    for column in _INPUT_COLUMNS:
+        if column not in columns or not _number(connection, f"SELECT count(*) = 0 OR count({column}) > 0 FROM source"):
+            raise ValidationError(f"{column}: the input has no such column")
+    connection.execute(_CHECK_SOURCE, [latest])
+    rejected = _number(connection, "SELECT count(*) FROM reject_errors") if "csv" in suffix else 0
+    return rejected + _number(connection, "SELECT (SELECT count(*) FROM source) - (SELECT count(*) FROM incoming)")
+
+
+_CHECK_SOURCE = f"""
+CREATE TABLE incoming AS
+SELECT * FROM (
+    SELECT sensor_id::VARCHAR AS sensor_id, location_id::VARCHAR AS location_id,
+           try_cast(temperature AS DOUBLE) AS temperature,
+           try_cast(timestamp::VARCHAR AS TIMESTAMPTZ) AT TIME ZONE 'UTC' AS measured_at, NULL::BIGINT AS queued_at_ms, NULL::BIGINT AS delivery
+    FROM source
+)
+WHERE regexp_full_match(sensor_id, '[A-Za-z0-9_.:-]{{1,64}}')
+  AND regexp_full_match(location_id, '[A-Za-z0-9_.:-]{{1,64}}')
+  AND abs(temperature) < {TEMPERATURE_MAX_CELSIUS} AND measured_at BETWEEN TIMESTAMP '1970-01-01' AND ?::TIMESTAMPTZ AT TIME ZONE 'UTC'
+"""
+
+
+def _number(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    return int(connection.execute(query).fetchall()[0][0])
