@@ -8,14 +8,20 @@ BIN := .venv/bin
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.installed .venv-cloud/.installed  ## Install everything into .venv and .venv-cloud
+setup: .venv/.installed .venv-cloud/.installed .local/lambda-wheels  ## Install everything into .venv and .venv-cloud
 
 .venv/.installed: requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Thermonet needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	@echo "Installing the application and its tools into .venv (about a minute, once)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@# The wheels for Lambda are not for this environment.
+	@rm -f .local/lambda-wheels
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt 2>&1 | { grep -v "is ignored: it is neither" || true; }
 	@touch $@
+
+.local/lambda-wheels: requirements.txt simulator/packaging.py | .venv/.installed
+	@echo "Collecting the wheels of the deployment package into .local/wheels"
+	@$(BIN)/python -m simulator wheels && touch $@/.
 
 .venv-cloud/.installed: requirements-cloud.txt
 	@echo "Installing the local cloud into .venv-cloud (half a minute, once)"
@@ -42,7 +48,7 @@ test: setup  ## Run all tests: unit, functional, infra, e2e
 	@$(BIN)/pytest
 
 package: setup  ## Build the deployment package of STAGE (default dev) into .local/package
-	@$(BIN)/chalice package --stage $(or $(STAGE),dev) .local/package
+	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-us-east-1} $(BIN)/chalice package --stage $(or $(STAGE),dev) .local/package
 
 clean:  ## Remove everything that is not in the repository
 	rm -rf .venv .venv-cloud .local out .pytest_cache .mypy_cache .ruff_cache .hypothesis

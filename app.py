@@ -56,6 +56,19 @@ def answers_errors(view: Callable[..., Any]) -> Callable[..., Any]:
     return answering_view
 
 
+def fails_by_name(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give every failure of AWS the one name that the workflow's Retry knows; boto3 has hundreds."""
+
+    @functools.wraps(function)
+    def failing_function(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except (BotoCoreError, ClientError) as error:
+            raise errors.ServiceUnavailableError(str(error)) from error
+
+    return failing_function
+
+
 def _error_response(error: Exception, cause: BaseException | None) -> Response:
     status, code, headers = HTTP_ERRORS[type(error)]
     logger.warning("request refused", extra={"status": status, "reason": str(error), "cause": repr(cause)})
@@ -67,7 +80,9 @@ def _error_response(error: Exception, cause: BaseException | None) -> Response:
 @answers_errors
 def post_readings() -> dict[str, Any]:
     """Take a reading; answer with its temperature and status."""
-    return services.ingest.post(_body(app.current_request), app.lambda_context)
+    answer = services.ingest.post(_body(app.current_request), app.lambda_context)
+    logger.info("reading answered", extra={"status": answer["status"]})
+    return answer
 
 
 def _body(request: Request | None) -> bytes:
@@ -109,6 +124,7 @@ def start_analytics(event: CloudWatchEvent) -> dict[str, Any]:
 
 
 @app.lambda_function()
+@fails_by_name
 def receiver(event: Any, _context: Any) -> Any:
     """Prepare a run of the workflow: one file of new measurements per location."""
     answer = services.receiver.receive(convert(event, RunRequest))
@@ -117,6 +133,7 @@ def receiver(event: Any, _context: Any) -> Any:
 
 
 @app.lambda_function()
+@fails_by_name
 def reporter(event: Any, _context: Any) -> Any:
     """Report on one location of a run."""
     answer = services.reporter.report(convert(event, ReportRequest))

@@ -120,8 +120,9 @@ def generate(folder: Path, rows: int, hour: int) -> None:
             COPY (
                 SELECT (i % {SENSORS})::VARCHAR AS sensor_id, (i % {LOCATIONS})::VARCHAR AS location_id,
                        20 + 80 * random() AS temperature, 'OK' AS status,
-                       strftime(TIMESTAMP '2026-01-30 00:00:00' + to_hours({hour}) + to_microseconds(i * {HOUR_SECONDS}000000 // {rows}),
-                                '%Y-%m-%dT%H:%M:%S.%fZ') AS timestamp,
+                       strftime(TIMESTAMP '2026-01-30 00:00:00' + to_hours({hour})
+                                + to_microseconds(i * {HOUR_SECONDS}000000 // {rows}), '%Y-%m-%dT%H:%M:%S.%fZ')
+                       AS timestamp,
                        1 + 19999 * random() AS value,
                        1769846400000 + i // 1000 AS queued_at_ms,
                        hash(i) % 4294967296 AS delivery

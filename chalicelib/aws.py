@@ -7,7 +7,7 @@ import boto3
 from botocore.config import Config
 from msgspec import Struct
 
-from chalicelib.errors import ServiceUnavailableError
+from chalicelib.errors import ServiceUnavailableError, ValidationError
 from chalicelib.validation import decode_json
 
 if TYPE_CHECKING:
@@ -57,7 +57,10 @@ class Aws:
             parameter = ssm.get_parameter(Name=name)
         except ssm.exceptions.ParameterNotFound:
             raise ServiceUnavailableError(f"parameter {name} does not exist: is the stage deployed?") from None
-        return decode_json(parameter["Parameter"]["Value"], Resources)
+        try:
+            return decode_json(parameter["Parameter"]["Value"], Resources)
+        except ValidationError as error:
+            raise ServiceUnavailableError(f"parameter {name}: {error}") from None
 
     @cached_property
     def dynamodb(self) -> "DynamoDBClient":

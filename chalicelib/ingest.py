@@ -45,7 +45,9 @@ class Ingest:
         if len(body) > BODY_BYTES_MAX:
             raise BodyTooLargeError(f"body: more than {BODY_BYTES_MAX} bytes")
         reading = parse_reading(decode_body(body), self._clock(), self._oldest_age)
-        return self._once.run(reading, lambda: msgspec.to_builtins(self._accept(reading)), lambda_context)
+        return self._once.run(
+            reading, lambda: msgspec.to_builtins(self._accept(reading), order="sorted"), lambda_context
+        )
 
     def _accept(self, reading: Reading) -> Answer:
         temperature = self._temperature_celsius(reading)

@@ -51,11 +51,14 @@ class Manifest(Struct, frozen=True):
     totals: Counts
 
 
+# No execution can have this name.
+_NO_RUN = "(none)"
+
 # What the first run continues from. The ledger's condition compares run ids, so there must be one.
 NO_MANIFEST = Manifest(
-    run_id="none",
+    run_id=_NO_RUN,
     created_at=datetime.fromtimestamp(0, UTC),
-    previous_run_id="none",
+    previous_run_id=_NO_RUN,
     landing=[],
     locations_key="",
     locations=0,

@@ -84,7 +84,8 @@ class Receiver:
             return []
         reports = [key for location, key in before.reports.items() if committed.reports[location] != key]
         seen = [key for hour, keys in before.seen.items() if hour not in committed.seen for key in keys]
-        return [*reports, *map(state_key, reports), *seen]
+        # The manifest of `before` stays for readers who have just read the head.
+        return [*reports, *map(state_key, reports), *seen, manifest_key(before.previous_run_id)]
 
     def _prepare(self, request: RunRequest, previous: Manifest, keys: list[str]) -> RunAnswer:
         # Two attempts at one run may overlap: each writes in a place of its own, and the first manifest decides.
@@ -106,7 +107,7 @@ class Receiver:
                 ]
             )
         tasks = [_task(group, attempt, request.run_id, previous) for group in groups]
-        locations_key = f"runs/{attempt}/locations.json"
+        locations_key = f"scratch/{attempt}/locations.json"
         self._store.put(locations_key, msgspec.json.encode(tasks))
         counts = sum((group.counts for group in groups), Counts(invalid=invalid))
         manifest = Manifest(
@@ -128,7 +129,8 @@ class Receiver:
 
     def _load(self, connection: duckdb.DuckDBPyConnection, folder: Path, request: RunRequest, keys: list[str]) -> int:
         """Bring the run's input into the database; return how many of its rows are invalid."""
-        files = [(key, folder / f"{number:06}-{Path(key).name}") for number, key in enumerate(keys)]
+        # Only the end of a key's name tells anything, and a file's name must be shorter than a key may be.
+        files = [(key, folder / f"{number:06}-{Path(key).name[-32:]}") for number, key in enumerate(keys)]
         self._store.download(files)
         paths = [path for _, path in files]
         if isinstance(request.input, S3Input):
@@ -170,7 +172,7 @@ def _seen_key(attempt: str, hour: str) -> str:
 
 
 def _measurements_key(attempt: str, location_id: str) -> str:
-    return f"runs/{attempt}/location_id={location_id}.parquet"
+    return f"scratch/{attempt}/location_id={location_id}.parquet"
 
 
 def _task(group: grouping.LocationGroup, attempt: str, run_id: str, previous: Manifest) -> LocationTask:

@@ -32,10 +32,11 @@ _READERS = {
 
 def load_landing(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
     """Read landing objects into `incoming`."""
+    # Adding 0.0 makes -0.0 the 0.0 it equals: minimum and maximum must not depend on which came first.
     connection.execute(
         f"""
         CREATE TABLE incoming AS
-        SELECT sensor_id, location_id, temperature, timestamp AS measured_at, queued_at_ms, delivery
+        SELECT sensor_id, location_id, temperature + 0.0 AS temperature, timestamp AS measured_at, queued_at_ms, delivery
         FROM read_json(?, columns = {_LANDING_COLUMNS}, format = 'newline_delimited')
         """,
         [[str(file) for file in files]],
@@ -81,13 +82,15 @@ _CHECK_SOURCE = f"""
 CREATE TABLE incoming AS
 SELECT * FROM (
     SELECT sensor_id::VARCHAR AS sensor_id, location_id::VARCHAR AS location_id,
-           try_cast(temperature AS DOUBLE) AS temperature,
-           try_cast(timestamp::VARCHAR AS TIMESTAMPTZ) AT TIME ZONE 'UTC' AS measured_at, NULL::BIGINT AS queued_at_ms, NULL::BIGINT AS delivery
+           try_cast(temperature AS DOUBLE) + 0.0 AS temperature,
+           try_cast(timestamp::VARCHAR AS TIMESTAMPTZ) AT TIME ZONE 'UTC' AS measured_at,
+           NULL::BIGINT AS queued_at_ms, NULL::BIGINT AS delivery
     FROM source
 )
 WHERE regexp_full_match(sensor_id, '[A-Za-z0-9_.:-]{{1,64}}')
   AND regexp_full_match(location_id, '[A-Za-z0-9_.:-]{{1,64}}')
-  AND abs(temperature) < {TEMPERATURE_MAX_CELSIUS} AND measured_at BETWEEN TIMESTAMP '1970-01-01' AND ?::TIMESTAMPTZ AT TIME ZONE 'UTC'
+  AND abs(temperature) < {TEMPERATURE_MAX_CELSIUS}
+  AND measured_at BETWEEN TIMESTAMP '1970-01-01' AND ?::TIMESTAMPTZ AT TIME ZONE 'UTC'
 """
 
 

@@ -30,8 +30,8 @@ class Coefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         # With these signs a higher resistance always means a lower temperature.
-        if not (self.b > 0 and self.c >= 0):
-            raise ValueError("b > 0 and c >= 0 must hold")
+        if not (math.isfinite(self.a) and 0 < self.b < math.inf and 0 <= self.c < math.inf):
+            raise ValueError("b > 0 and c >= 0 must hold, and all must be finite")
 
 
 class ResistanceRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -43,7 +43,7 @@ def load_yaml(path: Path, type_: type[T]) -> T:
         return convert(content, type_)
     except OSError as error:
         raise ValidationError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ValidationError(f"{path}: not valid YAML: {error}") from None
     except ValidationError as error:
         raise ValidationError(f"{path}: {error}") from None

@@ -1,0 +1,74 @@
+"""The simulator's configuration: how many sensors, what they measure, how often, and for how long."""
+
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from chalicelib.validation import load_yaml
+
+SENSORS_MAX = 100_000
+
+Count = Annotated[int, Meta(ge=1, le=SENSORS_MAX)]
+# The upper ends keep out infinity, and every time in microseconds exact in a float.
+ResistanceOhm = Annotated[float, Meta(ge=0, le=1e12)]
+Seconds = Annotated[float, Meta(ge=0, le=7 * 86_400)]
+PositiveSeconds = Annotated[float, Meta(ge=0.001, le=7 * 86_400)]
+
+
+class FleetConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many locations there are, and how many sensors in each."""
+
+    locations: Count = 8
+    sensors: Count = 1000
+
+    def __post_init__(self) -> None:
+        if self.locations * self.sensors > SENSORS_MAX:
+            raise ValueError(f"locations times sensors must be at most {SENSORS_MAX}")
+
+
+class SensorConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Between which resistances in ohm a sensor measures, both ends included."""
+
+    min_r: ResistanceOhm = 0.1
+    max_r: ResistanceOhm = 20_500.0
+
+    def __post_init__(self) -> None:
+        if self.min_r > self.max_r:
+            raise ValueError("min_r must be at most max_r")
+
+
+class TimerConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How long the run lasts and how long a sensor waits between readings, in seconds of the clock.
+
+    The time that the sensors write into their readings runs `time_scale` times as fast.
+    """
+
+    total_runtime_seconds: PositiveSeconds = 10.0
+    min_delay_seconds: Seconds = 1.0
+    max_delay_seconds: PositiveSeconds = 10.0
+    time_scale: Annotated[float, Meta(ge=1, le=10_000)] = 1.0
+
+    def __post_init__(self) -> None:
+        if self.min_delay_seconds > self.max_delay_seconds:
+            raise ValueError("min_delay_seconds must be at most max_delay_seconds")
+
+
+class LoadConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many requests may be under way at a time."""
+
+    workers: Annotated[int, Meta(ge=1, le=256)] = 16
+
+
+class SimulatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that a run is made of, except its seed and where it posts to."""
+
+    meta: FleetConfig = FleetConfig()
+    sensor: SensorConfig = SensorConfig()
+    timer: TimerConfig = TimerConfig()
+    load: LoadConfig = LoadConfig()
+
+
+def load_config(path: Path) -> SimulatorConfig:
+    """Read a configuration; raises ValidationError naming file, key and rule."""
+    return load_yaml(path, SimulatorConfig)

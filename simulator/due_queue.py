@@ -1,0 +1,103 @@
+"""Hands out readings to workers as they fall due, in order, and at most one per sensor at a time."""
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator
+
+from msgspec import Struct
+
+from simulator.schedule import PlannedReading
+
+# Readings that were due before the end are still sent for this long, so that a server that keeps up gets all.
+GRACE_US = 1_000_000
+# Counting what a much too slow server left unsent stops here.
+LEFT_COUNT_MAX = 1_000_000
+
+
+class Turn(Struct, frozen=True):
+    """A reading to send now: the how-manieth of the run it is, and by how many microseconds it is late."""
+
+    number: int
+    reading: PlannedReading
+    late_us: int
+    rank: int
+
+
+class DueQueue:
+    """One entry per sensor, its next reading; a sensor comes back when its reading has been answered.
+
+    So memory does not grow when the server is slow: readings just go late.
+    """
+
+    def __init__(
+        self,
+        fleet: Iterable[Iterator[PlannedReading]],
+        end_us: int,
+        elapsed_us: Callable[[], int],
+        grace_us: int = GRACE_US,
+    ) -> None:
+        self._plans = list(fleet)
+        self._end_us = end_us
+        self._grace_us = grace_us
+        self._elapsed_us = elapsed_us
+        self._due: list[tuple[int, int, PlannedReading]] = []
+        self._underway = 0
+        self._handed_out = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        # Only one worker waits for the next reading; the others wait for that worker, not for the clock.
+        self._turn = threading.Lock()
+        for rank in range(len(self._plans)):
+            self._enqueue_next(rank)
+
+    def take(self) -> Turn | None:
+        """Wait for the next due reading; None when the run is over or the queue is closed."""
+        with self._turn, self._changed:
+            while not self._is_over():
+                wait_us = self._due[0][0] - self._elapsed_us() if self._due else None
+                if wait_us is not None and wait_us <= 0:
+                    return self._hand_out(late_us=-wait_us)
+                self._changed.wait(None if wait_us is None else wait_us / 1e6)
+        return None
+
+    def done(self, turn: Turn) -> None:
+        """Let the turn's sensor go on to its next reading."""
+        with self._changed:
+            self._underway -= 1
+            self._enqueue_next(turn.rank)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Hand out nothing more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def count_left(self) -> int:
+        """Count the readings due by now or by the end of the run that were not handed out.
+
+        To be called when the queue is over, as it uses up the plans; counts at most LEFT_COUNT_MAX.
+        """
+        until_us = min(self._elapsed_us(), self._end_us)
+        waiting = [(reading, self._plans[rank]) for _, rank, reading in self._due]
+        left = itertools.chain.from_iterable(
+            itertools.takewhile(lambda reading: reading.due_us <= until_us, itertools.chain([first], rest))
+            for first, rest in waiting
+        )
+        return sum(1 for _ in itertools.islice(left, LEFT_COUNT_MAX))
+
+    def _is_over(self) -> bool:
+        nothing_to_come = not self._due and not self._underway
+        return self._closed or nothing_to_come or self._elapsed_us() > self._end_us + self._grace_us
+
+    def _hand_out(self, late_us: int) -> Turn:
+        _, rank, reading = heapq.heappop(self._due)
+        self._underway += 1
+        self._handed_out += 1
+        return Turn(number=self._handed_out - 1, reading=reading, late_us=late_us, rank=rank)
+
+    def _enqueue_next(self, rank: int) -> None:
+        reading = next(self._plans[rank], None)
+        if reading is not None:
+            heapq.heappush(self._due, (reading.due_us, rank, reading))

@@ -1,0 +1,54 @@
+"""Writes every request and its answer to a CSV file, in the order in which the readings were sent."""
+
+import csv
+import heapq
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from simulator.client import Exchange
+
+COLUMNS = ("sensor_id", "location_id", "value", "http_status", "status", "temperature", "timestamp")
+
+
+class Dump:
+    """An open CSV file; a row waits in memory until those sent before it are written.
+
+    Not safe for use by several threads at once. Raises OSError when the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow(COLUMNS)
+        self._waiting: list[tuple[int, tuple[str, ...]]] = []
+        self._next_number = 0
+
+    def add(self, number: int, exchange: Exchange) -> None:
+        """Add the exchange that was the `number`th to be sent, counted from 0 without gaps."""
+        heapq.heappush(self._waiting, (number, _row(exchange)))
+        while self._waiting and self._waiting[0][0] == self._next_number:
+            self._writer.writerow(heapq.heappop(self._waiting)[1])
+            self._next_number += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._file:
+            self._writer.writerows(row for _, row in sorted(self._waiting))
+
+
+def _row(exchange: Exchange) -> tuple[str, ...]:
+    reading, answer = exchange.reading, exchange.answer
+    return (
+        reading.sensor_id,
+        reading.location_id,
+        repr(reading.value),
+        "" if exchange.http_status is None else str(exchange.http_status),
+        "" if answer is None else answer.status.value,
+        "" if answer is None or answer.temperature is None else repr(answer.temperature),
+        reading.timestamp,
+    )

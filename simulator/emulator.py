@@ -1,0 +1,195 @@
+"""The AWS emulator as a child process: started on a free loopback port, gone with everything it spawned."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from chalicelib.errors import ThermonetError
+
+PROJECT = Path(__file__).resolve().parents[1]
+LOCAL_FOLDER = PROJECT / ".local"
+REGION = "us-east-1"
+
+_PYTHON = PROJECT / ".venv-cloud" / "bin" / "python"
+_START_ATTEMPTS = 3
+_START_SECONDS = 60
+_STOP_SECONDS = 5
+
+
+class EmulatorError(ThermonetError):
+    """The emulator could not be started. The message ends with the last lines of its log."""
+
+
+@dataclass(frozen=True)
+class Emulator:
+    """A running emulator, its address, and the folder that it keeps everything in."""
+
+    endpoint_url: str
+    folder: Path
+    process: "subprocess.Popen[bytes]"
+
+    @property
+    def log_path(self) -> Path:
+        """The emulator's own log, with what the functions print."""
+        return self.folder / "emulator.log"
+
+
+@contextlib.contextmanager
+def running_emulator(local_folder: Path = LOCAL_FOLDER) -> Iterator[Emulator]:
+    """Run an emulator of one's own below `local_folder`; raises EmulatorError when it does not start."""
+    instances = local_folder / "cloud"
+    instances.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(instances)
+    folder = instances / f"{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        folder.mkdir()
+        emulator = _start(folder)
+        try:
+            yield emulator
+        finally:
+            _stop(emulator.process)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def answers(endpoint_url: str) -> bool:
+    """Tell whether an emulator serves at that address."""
+    port = urlsplit(endpoint_url).port
+    return port is not None and _get(port, "/_ministack/health") is not None
+
+
+def _start(folder: Path) -> Emulator:
+    """Start on a free port, and on another one when somebody was quicker to take it."""
+    if not _PYTHON.exists():
+        raise EmulatorError(f"{_PYTHON} does not exist: run `make setup`")
+    for _ in range(_START_ATTEMPTS):
+        port = _free_port()
+        identity = secrets.token_hex(8)
+        emulator = Emulator(f"http://127.0.0.1:{port}", folder, _spawn(folder, port, identity))
+        try:
+            if _wait_until_ready(emulator.process, port, identity):
+                return emulator
+        except BaseException:
+            _stop(emulator.process)
+            raise
+        _stop(emulator.process)
+    raise EmulatorError(f"the emulator did not start:\n{_last_lines(folder / 'emulator.log')}")
+
+
+def _spawn(folder: Path, port: int, identity: str) -> "subprocess.Popen[bytes]":
+    for name in ("tmp", "state", "s3"):
+        (folder / name).mkdir(exist_ok=True)
+    with (folder / "emulator.log").open("ab") as log:
+        return subprocess.Popen(
+            [_PYTHON, "-P", Path(__file__).with_name("guard.py"), "ministack"],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=_environment(folder, port, identity),
+            start_new_session=True,
+        )
+
+
+def _environment(folder: Path, port: int, identity: str) -> dict[str, str]:
+    """Give everything explicitly: functions inherit this, and must not see the developer's AWS settings."""
+    return {
+        "PATH": os.defpath,
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "MINISTACK_REGION": REGION,
+        # Its health page repeats this, which tells our emulator from another one on the same port.
+        "MINISTACK_EDITION": identity,
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "TMPDIR": str(folder / "tmp"),
+        "STATE_DIR": str(folder / "state"),
+        "S3_DATA_DIR": str(folder / "s3"),
+        # It would sweep containers of the developer's Docker.
+        "DOCKER_HOST": f"unix://{folder}/no-docker.sock",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, identity: str) -> bool:
+    """Wait for the health page and one real service; False when the process ends or takes too long."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        health = _get(port, "/_ministack/health")
+        # The list of buckets is a real service, which the health page says nothing about.
+        if health and json.loads(health).get("edition") == identity and _get(port, "/") is not None:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _get(port: int, path: str) -> bytes | None:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read()
+        return body if response.status == HTTPStatus.OK else None
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """End the emulator politely, then whatever is left of its process group."""
+    try:
+        process.terminate()
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdin:
+            process.stdin.close()
+
+
+def _remove_leftovers(instances: Path) -> None:
+    """Remove the folders of processes that were killed before they could."""
+    for folder in instances.iterdir():
+        owner = folder.name.partition("-")[0]
+        if owner.isdigit() and not _is_alive(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _last_lines(path: Path, count: int = 20) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-count:])

@@ -1,0 +1,164 @@
+"""Runs a fleet of simulated sensors against an API, a real HTTP request for each reading."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from simulator.client import Exchange, PostedReading, ReadingsClient, parse_endpoint
+from simulator.config import SimulatorConfig, TimerConfig
+from simulator.due_queue import GRACE_US, DueQueue, Turn
+from simulator.dump import Dump
+from simulator.schedule import PlannedReading, plan_fleet
+from simulator.summary import Progress, Summary, Tally
+
+_PROGRESS_SECONDS = 0.1
+# How long requests under way may still take once a run is interrupted.
+INTERRUPT_GRACE_SECONDS = 2.0
+
+
+def utc_now() -> datetime:
+    """Tell the time of the clock."""
+    return datetime.now(UTC)
+
+
+def simulate(
+    config: SimulatorConfig,
+    url: str,
+    *,
+    seed: int,
+    dump: Path | None = None,
+    token: str | None = None,
+    grace_seconds: float = GRACE_US / 1e6,
+    now: Callable[[], datetime] = utc_now,
+    monotonic: Callable[[], float] = time.monotonic,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Summary:
+    """Run the sensors against `<url>/readings` until the configured time is over or `should_stop` says so.
+
+    Readings due before that are still sent for `grace_seconds` afterwards. The same seed gives the same sensors,
+    resistances and delays. Raises ValidationError for a wrong URL or token and OSError when the dump cannot be
+    written; what goes wrong with a request is counted instead.
+    """
+    endpoint = parse_endpoint(url, token)
+    clients = [ReadingsClient(endpoint) for _ in range(config.load.workers)]
+    with Dump(dump) if dump is not None else contextlib.nullcontext() as open_dump:
+        stopwatch = Stopwatch(monotonic)
+        end_us = round(config.timer.total_runtime_seconds * 1e6)
+        queue = DueQueue(plan_fleet(config, seed), end_us, stopwatch.elapsed_us, round(grace_seconds * 1e6))
+        stopwatch.restart()
+        crew = Crew(queue, DeviceClock(now(), config.timer), Recorder(open_dump), stopwatch)
+        crew.run(clients, should_stop, on_progress)
+        elapsed_seconds = stopwatch.elapsed_us() / 1e6
+        return crew.recorder.summarize(seed, elapsed_seconds, not_sent=queue.count_left())
+
+
+class Stopwatch:
+    """Microseconds since the last restart."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self.restart()
+
+    def restart(self) -> None:
+        """Start again from zero."""
+        self._started_seconds = self._monotonic()
+
+    def elapsed_us(self) -> int:
+        """Tell the microseconds since the last restart."""
+        return round((self._monotonic() - self._started_seconds) * 1e6)
+
+
+class DeviceClock:
+    """The sensors' own time: `time_scale` times as fast as the clock, and level with it at the end."""
+
+    def __init__(self, started_at: datetime, timer: TimerConfig) -> None:
+        self._time_scale = timer.time_scale
+        self._started_at = started_at - timedelta(seconds=timer.total_runtime_seconds * (timer.time_scale - 1))
+
+    def timestamp(self, due_us: int) -> str:
+        """Write the time of a reading due `due_us` after the start; later readings have later ones."""
+        measured_at = self._started_at + timedelta(microseconds=int(due_us * self._time_scale))
+        return measured_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class Recorder:
+    """Keeps the books of all workers: the tally and, if wanted, the dump."""
+
+    def __init__(self, dump: Dump | None) -> None:
+        self._dump = dump
+        self._tally = Tally()
+        self._lock = threading.Lock()
+
+    def add(self, turn: Turn, exchange: Exchange, latency_seconds: float) -> None:
+        """Record what came of a turn."""
+        with self._lock:
+            self._tally.add(exchange, latency_seconds, turn.late_us / 1e6)
+            if self._dump is not None:
+                self._dump.add(turn.number, exchange)
+
+    def progress(self, elapsed_seconds: float) -> Progress:
+        """Tell how far the run has come."""
+        with self._lock:
+            return self._tally.progress(elapsed_seconds)
+
+    def summarize(self, seed: int, elapsed_seconds: float, not_sent: int) -> Summary:
+        """Close the books."""
+        with self._lock:
+            return self._tally.summarize(seed, elapsed_seconds, not_sent)
+
+
+class Crew:
+    """The workers that carry readings from the queue to the API."""
+
+    def __init__(self, queue: DueQueue, device_clock: DeviceClock, recorder: Recorder, stopwatch: Stopwatch) -> None:
+        self._queue = queue
+        self._device_clock = device_clock
+        self._stopwatch = stopwatch
+        self.recorder = recorder
+
+    def run(
+        self,
+        clients: list[ReadingsClient],
+        should_stop: Callable[[], bool],
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        """Work with one thread per client until the queue is over; every request begun is recorded."""
+        with ThreadPoolExecutor(len(clients), thread_name_prefix="sensors") as pool:
+            workers = [pool.submit(self._work, client) for client in clients]
+            try:
+                while not _is_finished(workers) and not should_stop():
+                    on_progress(self.recorder.progress(self._stopwatch.elapsed_us() / 1e6))
+            finally:
+                self._queue.close()
+                if wait(workers, timeout=INTERRUPT_GRACE_SECONDS).not_done:
+                    for client in clients:
+                        client.abort()
+        for worker in workers:
+            worker.result()
+
+    def _work(self, client: ReadingsClient) -> None:
+        with contextlib.closing(client):
+            while (turn := self._queue.take()) is not None:
+                started_us = self._stopwatch.elapsed_us()
+                exchange = client.send(self._measure(turn.reading))
+                latency_seconds = (self._stopwatch.elapsed_us() - started_us) / 1e6
+                self.recorder.add(turn, exchange, latency_seconds)
+                self._queue.done(turn)
+
+    def _measure(self, planned: PlannedReading) -> PostedReading:
+        return PostedReading(
+            sensor_id=planned.sensor_id,
+            location_id=planned.location_id,
+            value=planned.resistance_ohm,
+            timestamp=self._device_clock.timestamp(planned.due_us),
+        )
+
+
+def _is_finished(workers: list[Future[None]]) -> bool:
+    finished, under_way = wait(workers, timeout=_PROGRESS_SECONDS, return_when=FIRST_EXCEPTION)
+    return not under_way or any(worker.exception() for worker in finished)

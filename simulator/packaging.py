@@ -1,0 +1,182 @@
+"""Builds the deployment package of a stage with `chalice package`, once for the same sources."""
+
+import contextlib
+import csv
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from chalicelib.errors import ThermonetError
+from simulator.emulator import LOCAL_FOLDER, PROJECT, REGION
+
+# The services of which the package keeps botocore's descriptions: those that the application has clients
+# of, and sts for credentials. All of them would take 15 MB, more than half as much as the rest.
+KEPT_SERVICES = frozenset({"dynamodb", "s3", "sns", "sqs", "ssm", "stepfunctions", "sts"})
+
+# What Lambda's Python 3.11 has: glibc 2.26 on x86_64.
+_PYTHON_VERSION = "3.11"
+_GLIBC_MINORS = range(26, 16, -1)
+_PACKAGES_KEPT = 6
+
+
+class PackagingError(ThermonetError):
+    """The deployment package could not be built. The message has the output of the tool that failed."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A built deployment package: the zip file with the code and the SAM template that refers to it."""
+
+    folder: Path
+
+    @property
+    def zip_path(self) -> Path:
+        """The code and every dependency."""
+        return self.folder / "deployment.zip"
+
+    @property
+    def template_path(self) -> Path:
+        """The SAM template as Chalice wrote it."""
+        return self.folder / "sam.json"
+
+
+def build_package(stage: str, project: Path = PROJECT, local_folder: Path = LOCAL_FOLDER) -> Package:
+    """Build the package of a stage, or find it built from the same sources; raises PackagingError."""
+    sources = list(_sources(project))
+    packages = local_folder / "packages"
+    folder = packages / f"{stage}-{_fingerprint(sources, project)}"
+    if not folder.exists():
+        wheels = build_wheels(project / "requirements.txt", local_folder)
+        with _appearing_whole(folder) as unfinished:
+            _run_chalice(stage, sources, project, wheels, unfinished)
+        _forget_old(packages)
+    return Package(folder)
+
+
+def build_wheels(requirements: Path = PROJECT / "requirements.txt", local_folder: Path = LOCAL_FOLDER) -> Path:
+    """Collect the wheels that Lambda can run into a folder, so that packaging needs no network after that.
+
+    Returns the folder; raises PackagingError when a requirement has no wheel for Lambda.
+    """
+    folder = local_folder / "wheels" / _digest([requirements.read_bytes(), Path(__file__).read_bytes()])
+    link = local_folder / "lambda-wheels"
+    if not folder.exists():
+        with _appearing_whole(folder) as unfinished:
+            platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in _GLIBC_MINORS]
+            target = [f"--python-version={_PYTHON_VERSION}", "--implementation=cp", "--only-binary=:all:"]
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", f"--requirement={requirements}"]
+            _run([*pip, f"--dest={unfinished}", *target, *platforms, "--platform=manylinux2014_x86_64"])
+            for wheel in unfinished.glob("botocore-*.whl"):
+                _leave_out_services(wheel)
+    # requirements.txt names the link, so that a plain `chalice package` takes the same wheels.
+    new_link = link.with_name(f".{link.name}-{os.getpid()}")
+    new_link.symlink_to(folder.relative_to(local_folder))
+    new_link.replace(link)
+    return folder
+
+
+def _run_chalice(stage: str, sources: Iterable[Path], project: Path, wheels: Path, output: Path) -> None:
+    """Package a copy of the sources: no byte code in it, and two builds at once do not meet."""
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as name:
+        copy = Path(name)
+        for source in sources:
+            target = copy / source.relative_to(project)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PYTHON"))}
+        environment |= {"AWS_DEFAULT_REGION": REGION, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+        chalice = Path(sys.executable).with_name("chalice")
+        said = _run([str(chalice), "package", "--stage", stage, str(output)], cwd=copy, env=environment)
+    # Chalice goes on without a dependency that it finds no wheel for, and Lambda then fails at import.
+    if "Could not install dependencies" in said:
+        raise PackagingError(said)
+
+
+def _leave_out_services(wheel: Path) -> None:
+    """Replace botocore's wheel by one without the descriptions of services that the application does not use.
+
+    Its build number makes pip prefer it to the wheel of the same version in any index.
+    """
+    name, version, tags = wheel.name.split("-", maxsplit=2)
+    slim = wheel.with_name(f"{name}-{version}-1slim-{tags}")
+    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(slim, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            if not _is_kept(entry.filename):
+                continue
+            content = source.read(entry)
+            if entry.filename.endswith(".dist-info/RECORD"):
+                rows = [row for row in csv.reader(io.StringIO(content.decode())) if _is_kept(row[0])]
+                text = io.StringIO()
+                csv.writer(text, lineterminator="\n").writerows(rows)
+                content = text.getvalue().encode()
+            target.writestr(entry, content)
+    wheel.unlink()
+
+
+def _is_kept(name: str) -> bool:
+    parts = name.split("/")
+    is_description = parts[:2] == ["botocore", "data"] and len(parts) > 3  # noqa: PLR2004 - botocore/data/<service>/…
+    return not is_description or parts[2] in KEPT_SERVICES
+
+
+def _sources(project: Path) -> Iterator[Path]:
+    yield project / "app.py"
+    yield project / "requirements.txt"
+    yield from sorted((project / ".chalice").glob("*.json"))
+    for folder in ("chalicelib", "vendor"):
+        for path in sorted((project / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path
+
+
+def _fingerprint(sources: Iterable[Path], project: Path) -> str:
+    contents = [sys.version.encode(), Path(__file__).read_bytes()]
+    for source in sources:
+        contents += [str(source.relative_to(project)).encode(), source.read_bytes()]
+    return _digest(contents)
+
+
+def _digest(contents: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _appearing_whole(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill that takes its name only when filled, whoever else is filling the same."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".unfinished-", ignore_cleanup_errors=True) as name:
+        unfinished = Path(name) / "content"
+        unfinished.mkdir()
+        yield unfinished
+        # Somebody else's is as good.
+        with contextlib.suppress(OSError):
+            unfinished.rename(folder)
+
+
+def _forget_old(packages: Path) -> None:
+    finished = [folder for folder in packages.iterdir() if not folder.name.startswith(".")]
+    finished.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for folder in finished[_PACKAGES_KEPT:]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run(command: list[str], cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
+    """Run a command and return what it said; raises PackagingError with that when it fails."""
+    done = subprocess.run(
+        command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise PackagingError(f"{Path(command[0]).name} {command[1]} failed:\n{done.stdout}")
+    return done.stdout

@@ -1,0 +1,223 @@
+"""Puts one stage into an emulated account: its resources, then the packaged application."""
+
+import json
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from chalicelib.errors import ThermonetError
+from chalicelib.settings import Settings
+from simulator.emulator import PROJECT
+from simulator.packaging import Package
+
+# boto3 gives every service's client a type of its own, found by name only.
+ClientFactory = Callable[[str], Any]
+
+WORKFLOW_PATH = PROJECT / "stepfunctions" / "analytics.asl.json"
+
+_QUEUE_RETENTION_SECONDS = 14 * 86_400
+_RECEIVES_BEFORE_DEAD_LETTER = 5
+_DEPLOY_SECONDS = 120
+
+
+class StackError(ThermonetError):
+    """The emulated account did not take what was deployed. Trying again does not help."""
+
+
+class Resources(msgspec.Struct, frozen=True):
+    """What the application is told in the SSM parameter /thermonet/<stage>/resources."""
+
+    registry_table: str
+    idempotency_table: str
+    ledger_table: str
+    bucket: str
+    queue_url: str
+    dead_letter_queue_url: str
+    topic_arn: str
+    state_machine_arn: str
+
+
+def function_name(stage: str, function: str) -> str:
+    """Name a deployed function as `chalice deploy` does; the API's handler is `app`."""
+    return f"thermonet-{stage}" if function == "app" else f"thermonet-{stage}-{function}"
+
+
+def create_resources(
+    stage: str, settings: Settings, client: ClientFactory, workflow: Path = WORKFLOW_PATH
+) -> Resources:
+    """Create what Terraform creates on AWS; raises StackError when the workflow cannot be rendered."""
+    prefix = f"thermonet-{stage}"
+    bucket = f"{prefix}-data-{_account_id(client)}"
+    client("s3").create_bucket(Bucket=bucket)
+    queue_url, dead_letter_queue_url = _create_queues(
+        client("sqs"), f"{prefix}-measurements", settings.message_retention_seconds
+    )
+    registry = _create_table(client("dynamodb"), f"{prefix}-sensor-registry", "sensor_id")
+    ledger = _create_table(client("dynamodb"), f"{prefix}-analytics-runs", "id")
+    idempotency = _create_table(client("dynamodb"), f"{prefix}-idempotency", "id")
+    client("dynamodb").update_time_to_live(
+        TableName=idempotency, TimeToLiveSpecification={"Enabled": True, "AttributeName": "expiration"}
+    )
+    topic_arn = client("sns").create_topic(Name=f"{prefix}-alerts")["TopicArn"]
+    definition = render_workflow(
+        workflow.read_text(encoding="utf-8"),
+        {
+            "receiver_arn": _function_arn(client, stage, "receiver"),
+            "reporter_arn": _function_arn(client, stage, "reporter"),
+            "topic_arn": topic_arn,
+            "ledger_table": ledger,
+            "bucket": bucket,
+            "max_concurrency": settings.analytics.max_concurrency,
+        },
+    )
+    resources = Resources(
+        registry_table=registry,
+        idempotency_table=idempotency,
+        ledger_table=ledger,
+        bucket=bucket,
+        queue_url=queue_url,
+        dead_letter_queue_url=dead_letter_queue_url,
+        topic_arn=topic_arn,
+        state_machine_arn=_create_state_machine(client, f"{prefix}-analytics", definition),
+    )
+    client("ssm").put_parameter(
+        Name=f"/thermonet/{stage}/resources", Type="String", Value=msgspec.json.encode(resources).decode()
+    )
+    return resources
+
+
+def render_workflow(text: str, values: dict[str, str | int]) -> str:
+    """Fill a workflow's `"${name}"` placeholders, numbers without the quotes; raises StackError."""
+    for name, value in values.items():
+        if isinstance(value, int):
+            text = text.replace(f'"${{{name}}}"', str(value))
+        else:
+            text = text.replace(f"${{{name}}}", json.dumps(value)[1:-1])
+    if unfilled := re.search(r"\$\{\w+\}", text):
+        raise StackError(f"the workflow's placeholder {unfilled[0]} has no value")
+    json.loads(text)
+    return text
+
+
+def deploy(stage: str, package: Package, client: ClientFactory, *, schedule: bool) -> str:
+    """Deploy the package through CloudFormation, with or without its schedule running.
+
+    Returns the API's address below the endpoint's; raises StackError.
+    """
+    bucket = f"thermonet-{stage}-deployment-{_account_id(client)}"
+    client("s3").create_bucket(Bucket=bucket)
+    client("s3").upload_file(str(package.zip_path), bucket, package.folder.name)
+    template = json.loads(package.template_path.read_bytes())
+    code = {"Bucket": bucket, "Key": package.folder.name}
+    for resource in template["Resources"].values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            _complete_function(resource["Properties"], stage, code, schedule=schedule)
+    outputs = _create_stack(client("cloudformation"), f"thermonet-{stage}", json.dumps(template))
+    api_stage = urlsplit(outputs["EndpointURL"]).path.strip("/")
+    return f"/restapis/{outputs['RestAPIId']}/{api_stage}/_user_request_"
+
+
+def wait_until_healthy(api_url: str, timeout_seconds: float = 60) -> None:
+    """Wait until GET <api_url>/health answers 200; raises StackError with the last answer."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            with urllib.request.urlopen(f"{api_url}/health", timeout=timeout_seconds):  # noqa: S310 - our own address
+                return
+        except urllib.error.HTTPError as error:
+            answer = f"{error.code} {error.read().decode(errors='replace')}"
+        except OSError as error:
+            answer = str(error)
+        if time.monotonic() > deadline:
+            raise StackError(f"GET {api_url}/health: {answer}")
+        time.sleep(0.2)
+
+
+def _account_id(client: ClientFactory) -> str:
+    account: str = client("sts").get_caller_identity()["Account"]
+    return account
+
+
+def _function_arn(client: ClientFactory, stage: str, function: str) -> str:
+    """Tell the ARN that a function will have: the workflow is created before the functions are."""
+    region = client("lambda").meta.region_name
+    return f"arn:aws:lambda:{region}:{_account_id(client)}:function:{function_name(stage, function)}"
+
+
+def _create_table(dynamodb: Any, name: str, key: str) -> str:
+    dynamodb.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    return name
+
+
+def _create_queues(sqs: Any, name: str, visibility_timeout_seconds: int) -> tuple[str, str]:
+    dead_letter_url = sqs.create_queue(
+        QueueName=f"{name}-dlq", Attributes={"MessageRetentionPeriod": str(_QUEUE_RETENTION_SECONDS)}
+    )["QueueUrl"]
+    attributes = sqs.get_queue_attributes(QueueUrl=dead_letter_url, AttributeNames=["QueueArn"])["Attributes"]
+    redrive = {
+        "deadLetterTargetArn": attributes["QueueArn"],
+        "maxReceiveCount": _RECEIVES_BEFORE_DEAD_LETTER,
+    }
+    url = sqs.create_queue(
+        QueueName=name,
+        Attributes={
+            "VisibilityTimeout": str(visibility_timeout_seconds),
+            "MessageRetentionPeriod": str(_QUEUE_RETENTION_SECONDS),
+            "RedrivePolicy": json.dumps(redrive),
+        },
+    )["QueueUrl"]
+    return url, dead_letter_url
+
+
+def _create_state_machine(client: ClientFactory, name: str, definition: str) -> str:
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "states.amazonaws.com"}}
+        ],
+    }
+    role = client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]
+    created = client("stepfunctions").create_state_machine(name=name, definition=definition, roleArn=role["Arn"])
+    arn: str = created["stateMachineArn"]
+    return arn
+
+
+def _complete_function(properties: dict[str, Any], stage: str, code: dict[str, str], *, schedule: bool) -> None:
+    """Complete a function of Chalice's template: `chalice deploy` names functions, its template does not."""
+    properties["FunctionName"] = function_name(stage, properties["Handler"].removeprefix("app."))
+    properties["CodeUri"] = code
+    for event in properties.get("Events", {}).values():
+        if event["Type"] == "Schedule":
+            event["Properties"]["Enabled"] = schedule
+        if event["Type"] == "SQS":
+            # The emulator gives each message to a consumer at once; more of them would only be in the API's way.
+            event["Properties"]["ScalingConfig"] = {"MaximumConcurrency": 2}
+
+
+def _create_stack(cloudformation: Any, name: str, template: str) -> dict[str, str]:
+    """Create a stack, wait for it and return its outputs."""
+    cloudformation.create_stack(
+        StackName=name, TemplateBody=template, Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+    )
+    deadline = time.monotonic() + _DEPLOY_SECONDS
+    while True:
+        stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+        if stack["StackStatus"] == "CREATE_COMPLETE":
+            return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+        if stack["StackStatus"] != "CREATE_IN_PROGRESS" or time.monotonic() > deadline:
+            events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+            reasons = [event["ResourceStatusReason"] for event in events if event.get("ResourceStatusReason")]
+            raise StackError(f"stack {name}: {stack['StackStatus']}: {'; '.join(reasons)}")
+        time.sleep(0.1)

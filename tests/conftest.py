@@ -1,0 +1,22 @@
+"""What all tests share: how many examples Hypothesis tries, and the count of crash points at the end."""
+
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+
+# No deadline and no timing checks: the machine may be busy with something else.
+settings.register_profile(
+    "thermonet",
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("thermonet")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell at how many points the analytics were made to crash, over all workers of a parallel run."""
+    passed = [dict(report.user_properties) for report in terminalreporter.getreports("passed")]
+    crash_points = sum(properties.get("crash_points", 0) for properties in passed)
+    if crash_points:
+        terminalreporter.write_line(f"crash points: {crash_points} passed")

@@ -1,0 +1,193 @@
+"""AWS as the application uses it, in memory; tests/contracts.py holds the fakes to what the real services do."""
+
+import copy
+import operator
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from botocore.exceptions import ClientError
+
+from chalicelib.errors import ObjectNotFoundError
+
+Item = dict[str, dict[str, Any]]
+
+
+class ConditionalCheckFailedException(ClientError):  # noqa: N818 - its name at AWS
+    """What DynamoDB raises when a conditional write may not happen."""
+
+
+def service_error(code: str = "InternalServerError", operation: str = "Anything") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "the test wants it so"}}, operation)
+
+
+class FakeDynamoDb:
+    """Tables with one string key; conditions and updates in the part of the expression language that is in use."""
+
+    exceptions = SimpleNamespace(ConditionalCheckFailedException=ConditionalCheckFailedException)
+    meta = SimpleNamespace(region_name="us-east-1")
+
+    def __init__(self, keys: dict[str, str]) -> None:
+        self._keys = keys
+        self.tables: dict[str, dict[str, Item]] = {table: {} for table in keys}
+        self.calls: list[str] = []
+        # Every version of every item, for laws about what may never be seen.
+        self.history: list[tuple[str, str, Item]] = []
+        self.failing: dict[str, Exception] = {}
+
+    def get_item(self, *, TableName: str, Key: Item, **_: Any) -> dict[str, Any]:
+        item = self._table("get_item", TableName).get(self._key(TableName, Key))
+        return {"Item": copy.deepcopy(item)} if item is not None else {}
+
+    def put_item(self, *, TableName: str, Item: Item, **condition: Any) -> dict[str, Any]:
+        table, key = self._table("put_item", TableName), self._key(TableName, Item)
+        self._check(table.get(key), condition)
+        self._write(TableName, key, copy.deepcopy(Item))
+        return {}
+
+    def update_item(self, *, TableName: str, Key: Item, UpdateExpression: str, **condition: Any) -> dict[str, Any]:
+        table, key = self._table("update_item", TableName), self._key(TableName, Key)
+        self._check(table.get(key), condition)
+        item = {**copy.deepcopy(table.get(key, Key))}
+        names = condition.get("ExpressionAttributeNames", {})
+        for assignment in UpdateExpression.removeprefix("SET ").split(","):
+            name, _, value = assignment.strip().partition(" = ")
+            item[names.get(name, name)] = condition["ExpressionAttributeValues"][value]
+        self._write(TableName, key, item)
+        return {}
+
+    def delete_item(self, *, TableName: str, Key: Item) -> dict[str, Any]:
+        self._table("delete_item", TableName).pop(self._key(TableName, Key), None)
+        return {}
+
+    def _table(self, operation: str, name: str) -> dict[str, Item]:
+        self.calls.append(operation)
+        if operation in self.failing:
+            raise self.failing[operation]
+        return self.tables[name]
+
+    def _key(self, table: str, item: Item) -> str:
+        return item[self._keys[table]]["S"]
+
+    def _write(self, table: str, key: str, item: Item) -> None:
+        self.tables[table][key] = item
+        self.history.append((table, key, copy.deepcopy(item)))
+
+    def _check(self, item: Item | None, condition: dict[str, Any]) -> None:
+        if "ConditionExpression" not in condition or _Condition(item or {}, condition).holds():
+            return
+        response: dict[str, Any] = {"Error": {"Code": "ConditionalCheckFailedException", "Message": "no"}}
+        if condition.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD":
+            response["Item"] = copy.deepcopy(item)
+        raise ConditionalCheckFailedException(response, "Write")
+
+
+class _Condition:
+    """A condition expression of OR, AND, parentheses, comparisons, attribute_exists and attribute_not_exists."""
+
+    _OPERATORS: ClassVar = {"=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+    def __init__(self, item: Item, condition: dict[str, Any]) -> None:
+        self._item = item
+        self._names = condition.get("ExpressionAttributeNames", {})
+        self._values = condition.get("ExpressionAttributeValues", {})
+        self._tokens = re.findall(r"[()]|[<>=]+|[:#\w]+", condition["ConditionExpression"])
+
+    def holds(self) -> bool:
+        result = self._any()
+        assert not self._tokens, f"not understood: {self._tokens}"
+        return result
+
+    def _any(self) -> bool:
+        result = self._all()
+        while self._tokens[:1] == ["OR"]:
+            self._tokens.pop(0)
+            result = self._all() or result
+        return result
+
+    def _all(self) -> bool:
+        result = self._one()
+        while self._tokens[:1] == ["AND"]:
+            self._tokens.pop(0)
+            result = self._one() and result
+        return result
+
+    def _one(self) -> bool:
+        token = self._tokens.pop(0)
+        if token == "(":
+            result = self._any()
+            assert self._tokens.pop(0) == ")"
+            return result
+        if token in {"attribute_exists", "attribute_not_exists"}:
+            _, name, _ = (self._tokens.pop(0) for _ in range(3))
+            return (self._names.get(name, name) in self._item) == (token == "attribute_exists")
+        compare, value = self._OPERATORS[self._tokens.pop(0)], self._values[self._tokens.pop(0)]
+        stored = self._item.get(self._names.get(token, token))
+        return stored is not None and stored.keys() == value.keys() and compare(_plain(stored), _plain(value))
+
+
+def _plain(attribute: dict[str, Any]) -> Any:
+    ((kind, value),) = attribute.items()
+    return float(value) if kind == "N" else value
+
+
+class FakeSns:
+    """A topic that keeps what it is told, and has SNS' limit on subjects."""
+
+    def __init__(self) -> None:
+        self.published: list[dict[str, Any]] = []
+        self.error: Exception | None = None
+
+    def publish(self, **message: Any) -> dict[str, Any]:
+        if self.error:
+            raise self.error
+        if len(message["Subject"]) > 100:
+            raise service_error("InvalidParameter", "Publish")
+        self.published.append(message)
+        return {}
+
+
+class FakeObjectStore:
+    """A bucket in memory, with the interface of chalicelib.object_store.ObjectStore."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        # Called with (operation, key) before every access; may raise, or look at what is there.
+        self.before: Callable[[str, str], None] = lambda operation, key: None
+
+    def get(self, key: str) -> bytes:
+        self.before("get", key)
+        try:
+            return self.objects[key]
+        except KeyError:
+            raise ObjectNotFoundError(f"no object {key}") from None
+
+    def put(self, key: str, content: bytes) -> None:
+        self.before("put", key)
+        self.objects[key] = content
+
+    def put_first(self, key: str, content: bytes) -> bool:
+        self.before("put_first", key)
+        if key in self.objects:
+            return False
+        self.objects[key] = content
+        return True
+
+    def list_keys(self, prefix: str) -> list[str]:
+        self.before("list_keys", prefix)
+        return sorted(key for key in self.objects if key.startswith(prefix))
+
+    def delete(self, keys: list[str]) -> None:
+        for key in keys:
+            self.before("delete", key)
+            self.objects.pop(key, None)
+
+    def download(self, files: Iterable[tuple[str, Path]]) -> None:
+        for key, path in files:
+            path.write_bytes(self.get(key))
+
+    def upload(self, files: Iterable[tuple[str, Path]]) -> None:
+        for key, path in files:
+            self.put(key, path.read_bytes())
