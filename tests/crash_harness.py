@@ -148,6 +148,7 @@ class World:
         self.s3 = FakeS3()
         self.dynamodb = FakeDynamoDb({LEDGER_TABLE: "id"})
         self.queue: list[QueuedMessage] = []
+        self.sent: list[QueuedMessage] = []
         self.accepted = 0
         self.committed: dict[str, Manifest] = {}
         self.call_log: list[str] = []
@@ -169,7 +170,9 @@ class World:
         body = measurements if isinstance(measurements, str) else json.dumps(measurements)
         if not isinstance(measurements, str):
             self.accepted += len(measurements)
-        self.queue.append(QueuedMessage(message_id, body, queued_at_ms=len(self.call_log) + 1_000 * len(self.queue)))
+        message = QueuedMessage(message_id, body, queued_at_ms=len(self.sent))
+        self.sent.append(message)
+        self.queue.append(message)
 
     def consume(self) -> None:
         """Deliver what is queued as one batch; it stays queued unless consumer and queue part in peace."""
@@ -248,7 +251,7 @@ class Workflow:
     def __init__(self, world: World, run_id: str) -> None:
         self._world = world
         self._run_id = run_id
-        self._answer: Any = None
+        self.answer: Any = None
 
     def play(self) -> str:
         """Run all states; return the last one's name as in the ASL."""
@@ -263,12 +266,12 @@ class Workflow:
     def receive(self) -> bool:
         """Run the receiver; return whether there is anything to report."""
         request = RunRequest(self._run_id, START, SqsInput())
-        self._answer = self._attempt(lambda: self._world.process()[1].receive(request))
-        return bool(self._answer.has_input)
+        self.answer = self._attempt(lambda: self._world.process()[1].receive(request))
+        return bool(self.answer.has_input)
 
     def report(self) -> None:
         """Run a reporter for every location."""
-        items = self._world.s3.objects[self._answer.locations_key]
+        items = self._world.s3.objects[self.answer.locations_key]
         for task in msgspec.json.decode(items, type=list[LocationTask]):
             request = ReportRequest(self._run_id, START, task)
             self._attempt(lambda request=request: self._world.process()[2].report(request))
@@ -277,15 +280,15 @@ class Workflow:
         """Make the ledger's conditional update, with the expressions of the ASL."""
         parameters = ASL["States"]["Commit"]["Parameters"]
         values = {
-            ":run_id": self._answer.run_id,
-            ":previous_run_id": self._answer.previous_run_id,
-            ":manifest_key": self._answer.manifest_key,
+            ":run_id": self.answer.run_id,
+            ":previous_run_id": self.answer.previous_run_id,
+            ":manifest_key": self.answer.manifest_key,
             ":started_at": START.isoformat(),
         }
         assert values.keys() == parameters["ExpressionAttributeValues"].keys()
 
         def update() -> None:
-            content = self._world.s3.objects[self._answer.manifest_key]
+            content = self._world.s3.objects[self.answer.manifest_key]
             self._world.dynamodb.update_item(
                 TableName=LEDGER_TABLE,
                 Key=parameters["Key"],
