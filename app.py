@@ -97,7 +97,12 @@ def health() -> dict[str, str]:
     return {"status": "OK"}
 
 
-@app.on_sqs_message(queue=f"thermonet-{STAGE}-measurements", batch_size=1_000, maximum_batching_window_in_seconds=20)
+@app.on_sqs_message(
+    queue=f"thermonet-{STAGE}-measurements",
+    batch_size=1_000,
+    maximum_batching_window_in_seconds=10,
+    maximum_concurrency=10,
+)
 def buffer_measurements(event: SQSEvent) -> None:
     """Move a batch of queued measurements into the landing area of the bucket."""
     messages = [

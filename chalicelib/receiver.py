@@ -6,6 +6,7 @@ Nothing here is visible to readers of reports, and nothing is consumed, before t
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
@@ -20,11 +21,13 @@ from chalicelib.ledger import NO_MANIFEST, Counts, Ledger, Manifest, manifest_ke
 from chalicelib.object_store import ObjectStore
 from chalicelib.readings import CLOCK_SKEW_MAX
 from chalicelib.settings import AnalyticsSettings
-from chalicelib.workflow import LocationTask, RunAnswer, RunRequest, S3Input, SqsInput
+from chalicelib.workflow import LocationTask, ReportAnswer, RunAnswer, RunRequest, S3Input, SqsInput
 
 # How long after it stopped to count a measurement can still be delivered again: five times the longest
 # visibility timeout in use is a fraction of this.
 _REDELIVERY_MAX = timedelta(hours=24)
+# The manifest names all reports of a run; an answer has to stay below Step Functions' 256 KiB.
+_REPORTS_LISTED = 100
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +57,7 @@ class Receiver:
         """
         try:
             # An earlier attempt finished and its answer was lost.
-            return _answer(self._ledger.read_manifest(request.run_id))
+            return _answer(request, self._ledger.read_manifest(request.run_id))
         except ObjectNotFoundError:
             pass
         if isinstance(request.input, S3Input):
@@ -125,7 +128,7 @@ class Receiver:
         )
         if not self._ledger.write_manifest(manifest):
             manifest = self._ledger.read_manifest(request.run_id)
-        return _answer(manifest)
+        return _answer(request, manifest)
 
     def _load(self, connection: duckdb.DuckDBPyConnection, folder: Path, request: RunRequest, keys: list[str]) -> int:
         """Bring the run's input into the database; return how many of its rows are invalid."""
@@ -186,7 +189,8 @@ def _task(group: grouping.LocationGroup, attempt: str, run_id: str, previous: Ma
     )
 
 
-def _answer(manifest: Manifest) -> RunAnswer:
+def _answer(request: RunRequest, manifest: Manifest) -> RunAnswer:
+    listed = islice(manifest.reports.items(), _REPORTS_LISTED) if isinstance(request.input, S3Input) else ()
     return RunAnswer(
         run_id=manifest.run_id,
         has_input=True,
@@ -195,4 +199,5 @@ def _answer(manifest: Manifest) -> RunAnswer:
         locations_key=manifest.locations_key,
         locations=manifest.locations,
         counts=manifest.counts,
+        reports=[ReportAnswer(location_id, key) for location_id, key in listed],
     )

@@ -32,7 +32,7 @@ _READERS = {
 
 def load_landing(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
     """Read landing objects into `incoming`."""
-    # Adding 0.0 makes -0.0 the 0.0 it equals: minimum and maximum must not depend on which came first.
+    # Adding 0.0 makes -0.0 the 0.0 it equals: minimum and maximum must not depend on the order of rows.
     connection.execute(
         f"""
         CREATE TABLE incoming AS

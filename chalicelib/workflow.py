@@ -35,8 +35,18 @@ class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
     input: SqsInput | S3Input
 
 
+class ReportAnswer(Struct, frozen=True):
+    """A report that is written, or about to be."""
+
+    location_id: str
+    report_key: str
+
+
 class RunAnswer(Struct, frozen=True):
-    """What the workflow goes on with; small, whatever the size of the run."""
+    """What the workflow goes on with; small, whatever the size of the run.
+
+    `reports` are the first ones of a run over a static input, which nobody finds through the ledger.
+    """
 
     run_id: str
     has_input: bool
@@ -45,6 +55,7 @@ class RunAnswer(Struct, frozen=True):
     locations_key: str
     locations: int
     counts: Counts
+    reports: list[ReportAnswer] = []
 
 
 class LocationTask(Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,13 +74,6 @@ class ReportRequest(Struct, frozen=True, forbid_unknown_fields=True):
     run_id: RunId
     started_at: Timestamp
     task: LocationTask
-
-
-class ReportAnswer(Struct, frozen=True):
-    """What a reporter has written."""
-
-    location_id: str
-    report_key: str
 
 
 def start_scheduled_run(event_time: str, state_machine_arn: str, stepfunctions: "SFNClient") -> str | None:

@@ -1,0 +1,148 @@
+"""The deployment package, opened: what is not in it is missing on Lambda."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from simulator.emulator import PROJECT
+from simulator.packaging import KEPT_SERVICES, Package, PackagingError, build_package, build_wheels
+
+# What each requirement is imported as; a new requirement needs its line here.
+MODULES = {
+    "boto3": "boto3",
+    "aws-lambda-powertools": "aws_lambda_powertools",
+    "pyyaml": "yaml",
+    "msgspec": "msgspec",
+    "duckdb": "duckdb",
+}
+
+# Runs without site-packages and without the environment, so all but the standard library is the package's.
+IMPORT_ALL = """
+import importlib, json, sys
+sys.path.insert(0, sys.argv[1])
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items() if name != "__main__"}
+print(json.dumps(files))
+"""
+
+MAKE_CLIENTS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import boto3
+for service in sys.argv[2:]:
+    boto3.client(service, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
+"""
+
+
+@pytest.fixture(scope="module", params=["dev", "prod"])
+def package(request: pytest.FixtureRequest) -> Package:
+    return build_package(request.param)
+
+
+@pytest.fixture(scope="module")
+def unpacked(package: Package, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("package")
+    with zipfile.ZipFile(package.zip_path) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def run_alone(code: str, *arguments: str, stage: str = "dev") -> str:
+    environment = {"PATH": os.defpath, "THERMONET_STAGE": stage}
+    command = [sys.executable, "-S", "-I", "-B", "-c", code, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def requirements() -> list[Requirement]:
+    lines = (PROJECT / "requirements.txt").read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def test_the_app_and_every_requirement_import_from_the_package_alone(package: Package, unpacked: Path) -> None:
+    assert {requirement.name for requirement in requirements()} == set(MODULES)
+    stage = package.folder.name.partition("-")[0]
+    files = json.loads(run_alone(IMPORT_ALL, str(unpacked), "app", *MODULES.values(), stage=stage))
+    for name in ("app", *MODULES.values()):
+        assert Path(files[name]).is_relative_to(unpacked)
+    assert not [file for file in files.values() if file and "site-packages" in file]
+
+
+def test_the_packaged_versions_are_those_that_were_asked_for(unpacked: Path) -> None:
+    for requirement in requirements():
+        folder_name = f"{requirement.name.replace('-', '_')}-*.dist-info"
+        (metadata,) = unpacked.glob(folder_name)
+        assert requirement.specifier.contains(metadata.name.removesuffix(".dist-info").rpartition("-")[2])
+
+
+def test_every_wheel_is_made_for_lambda(unpacked: Path) -> None:
+    wheels = list(unpacked.glob("*.dist-info/WHEEL"))
+    assert wheels
+    for wheel in wheels:
+        platforms = re.findall(r"^Tag: [^-]+-[^-]+-(\S+)$", wheel.read_text(), re.MULTILINE)
+        assert any(runs_on_lambda(platform) for platform in platforms), wheel
+
+
+def runs_on_lambda(platform: str) -> bool:
+    """Lambda's Python 3.11 has glibc 2.26 on x86_64."""
+    if platform in {"any", "manylinux1_x86_64", "manylinux2010_x86_64", "manylinux2014_x86_64"}:
+        return True
+    version = re.fullmatch(r"manylinux_2_(\d+)_x86_64", platform)
+    return version is not None and int(version[1]) <= 26
+
+
+def test_no_library_needs_a_newer_glibc_than_lambda_has(unpacked: Path) -> None:
+    libraries = list(unpacked.rglob("*.so*"))
+    assert libraries
+    for library in libraries:
+        versions = {int(version) for version in re.findall(rb"GLIBC_2\.(\d+)", library.read_bytes())}
+        assert max(versions, default=0) <= 26, library
+
+
+def test_the_package_describes_every_service_that_the_app_has_a_client_of(unpacked: Path) -> None:
+    sources = [path.read_text() for path in (PROJECT / "chalicelib").glob("*.py")]
+    services = {name for source in sources for name in re.findall(r'\.client\(\s*"([\w-]+)"', source)}
+    assert services
+    assert services <= KEPT_SERVICES
+    run_alone(MAKE_CLIENTS, str(unpacked), *sorted(services))
+
+
+def test_the_package_is_under_30_mb(package: Package) -> None:
+    assert package.zip_path.stat().st_size < 30_000_000
+
+
+def test_the_package_has_the_sources_as_they_are_and_no_byte_code(package: Package) -> None:
+    with zipfile.ZipFile(package.zip_path) as archive:
+        names = archive.namelist()
+        assert archive.read("app.py") == (PROJECT / "app.py").read_bytes()
+    sources = {
+        str(path.relative_to(PROJECT))
+        for path in (PROJECT / "chalicelib").rglob("*")
+        if path.suffix in {".py", ".yaml"}
+    }
+    assert sources <= set(names)
+    assert not [name for name in names if name.endswith(".pyc")]
+
+
+def test_unchanged_sources_are_not_packaged_again(package: Package) -> None:
+    built_at = package.zip_path.stat().st_mtime_ns
+    again = build_package(package.folder.name.partition("-")[0])
+    assert (again, again.zip_path.stat().st_mtime_ns) == (package, built_at)
+
+
+def test_a_requirement_that_no_wheel_fulfils_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    requirements_path = tmp_path / "requirements.txt"
+    requirements_path.write_text("thermonet-needs-what-is-not-there==1\n")
+    with pytest.raises(PackagingError, match="thermonet-needs-what-is-not-there"):
+        build_wheels(requirements_path, tmp_path)
+    assert not list((tmp_path / "wheels").iterdir())
