@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -44,13 +45,22 @@ lint: setup  ## Check style, types and import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-test: setup  ## Run all tests: unit, functional, infra, e2e
-	@$(BIN)/pytest
+.venv-checkov/.installed: requirements-checkov.txt
+	@echo "Installing checkov into .venv-checkov (half a minute, once)"
+	@$(PYTHON) -m venv .venv-checkov
+	@.venv-checkov/bin/pip install --quiet --disable-pip-version-check -r requirements-checkov.txt 2>&1 | { grep -v "is ignored: it is neither" || true; }
+	@touch $@
+
+test: setup .venv-checkov/.installed  ## Run all tests: unit, functional, infra, e2e
+	@$(BIN)/pytest -n 2 --dist loadgroup
+
+bench: setup  ## Measure the analytics on a million measurements
+	@$(BIN)/python benchmarks/analytics.py --rows $(or $(ROWS),1000000) --json
 
 package: setup  ## Build the deployment package of STAGE (default dev) into .local/package
 	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-us-east-1} $(BIN)/chalice package --stage $(or $(STAGE),dev) .local/package
 
 clean:  ## Remove everything that is not in the repository
-	rm -rf .venv .venv-cloud .local out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-cloud .venv-checkov .local out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run cloud local lint test package clean
+.PHONY: help setup run cloud local lint test bench package clean

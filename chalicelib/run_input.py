@@ -36,7 +36,8 @@ def load_landing(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> No
     connection.execute(
         f"""
         CREATE TABLE incoming AS
-        SELECT sensor_id, location_id, temperature + 0.0 AS temperature, timestamp AS measured_at, queued_at_ms, delivery
+        SELECT sensor_id, location_id, temperature + 0.0 AS temperature, timestamp AS measured_at,
+               queued_at_ms, delivery
         FROM read_json(?, columns = {_LANDING_COLUMNS}, format = 'newline_delimited')
         """,
         [[str(file) for file in files]],

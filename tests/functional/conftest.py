@@ -1,13 +1,16 @@
 """AWS in memory (moto), with the resources of a stage, behind the real app.py."""
 
+import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
 import pytest
+from botocore.client import BaseClient
+from botocore.loaders import JSONFileLoader
 from chalice.test import Client
 from moto import mock_aws
 
@@ -50,6 +53,21 @@ class Stage:
 
     def put_object(self, key: str, content: bytes) -> None:
         self.aws("s3").put_object(Bucket=self.resources["bucket"], Key=key, Body=content)
+
+
+_load_file = functools.cache(JSONFileLoader().load_file)
+
+
+def _cached_load_file(_loader: JSONFileLoader, file_path: str) -> Any:
+    return _load_file(file_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _read_service_models_once() -> Iterator[None]:
+    """Spare every test the parsing of botocore's service descriptions, most of what a stage costs."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(JSONFileLoader, "load_file", _cached_load_file)
+        yield
 
 
 @pytest.fixture
@@ -99,3 +117,41 @@ def create_resources() -> dict[str, str]:
     }
     boto3.client("ssm").put_parameter(Name=f"/thermonet/{STAGE}/resources", Type="String", Value=json.dumps(resources))
     return resources
+
+
+class AwsCalls:
+    """The AWS calls that the app makes, as `dynamodb:PutItem`, and a way to make some of them fail."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.failing: dict[str, Exception] = {}
+
+    def note(self, client: Any, operation: str) -> None:
+        call = f"{client.meta.service_model.service_name}:{operation}"
+        self.made.append(call)
+        for pattern, error in self.failing.items():
+            if call.startswith(pattern):
+                raise error
+
+
+@pytest.fixture
+def aws_calls(monkeypatch: pytest.MonkeyPatch) -> AwsCalls:
+    """Watch every call that any client makes from now on."""
+    calls, make_api_call = AwsCalls(), BaseClient._make_api_call
+
+    def watched(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
+        calls.note(client, operation)
+        return make_api_call(client, operation, parameters)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", watched)
+    return calls
+
+
+@pytest.fixture
+def restart(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A function after which the app's process knows nothing that it knew."""
+    import app as app_module
+    from chalicelib.aws import Aws
+    from chalicelib.services import Services
+
+    return lambda: monkeypatch.setattr(app_module, "services", Services(app_module.SETTINGS, Aws(STAGE)))

@@ -1,0 +1,123 @@
+"""What a reading costs in AWS calls, and what it is answered when the services behind it fail."""
+
+import pytest
+from botocore.exceptions import ConnectTimeoutError, NoCredentialsError
+
+from tests.factories import posted
+from tests.fakes import service_error
+
+FAILURES = [
+    service_error("ProvisionedThroughputExceededException"),
+    service_error("AccessDeniedException"),
+    ConnectTimeoutError(endpoint_url="https://nowhere"),
+    NoCredentialsError(),
+]
+
+
+def calls_of(stage, aws_calls, **fields):
+    aws_calls.made.clear()
+    response = stage.post(posted(**fields))
+    assert response.status_code == 200
+    return aws_calls.made.copy()
+
+
+def test_a_reading_of_a_known_working_sensor_costs_four_calls(stage, aws_calls):
+    stage.post(posted(reading_id="first"))
+    assert calls_of(stage, aws_calls, reading_id="r") == [
+        "dynamodb:PutItem", "dynamodb:GetItem", "sqs:SendMessage", "dynamodb:UpdateItem",
+    ]  # fmt: skip
+
+
+def test_a_repeated_reading_costs_one_call(stage, aws_calls):
+    stage.post(posted(reading_id="r"))
+    assert calls_of(stage, aws_calls, reading_id="r") == ["dynamodb:PutItem"]
+
+
+@pytest.mark.parametrize("value", [2000, 25_000])
+def test_a_sensor_known_to_be_broken_costs_idempotency_and_nothing_else(stage, aws_calls, value):
+    stage.post(posted(value=25_000, reading_id="first"))
+    assert calls_of(stage, aws_calls, value=value, reading_id="r") == ["dynamodb:PutItem", "dynamodb:UpdateItem"]
+
+
+def test_a_reading_that_is_refused_costs_nothing(stage, aws_calls):
+    stage.post(posted())
+    aws_calls.made.clear()
+    assert stage.post(posted(value="text")).status_code == 400
+    assert aws_calls.made == []
+
+
+def test_the_resources_are_looked_up_once_in_a_process(stage, aws_calls):
+    for number in range(3):
+        stage.post(posted(reading_id=str(number)))
+    assert aws_calls.made.count("ssm:GetParameter") == 1
+
+
+@pytest.mark.parametrize(
+    "call", ["dynamodb:PutItem", "dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:", "sqs:", "ssm:"]
+)
+def test_a_failing_service_is_answered_with_try_again_and_the_retry_has_one_effect(stage, aws_calls, restart, call):
+    for number, error in enumerate(FAILURES):
+        restart()
+        reading = posted(reading_id=str(number))
+        aws_calls.failing[call] = error
+        response = stage.post(reading)
+        assert response.status_code == 503, error
+        assert int(response.headers["Retry-After"]) > 0
+        assert response.json_body["Code"] == "ServiceUnavailableError"
+        assert b"Traceback" not in response.body
+        aws_calls.failing.clear()
+        if call != "dynamodb:UpdateItem":  # there the effect has happened, which the next test is about
+            assert stage.post(reading).status_code == 200
+        assert len(stage.queued()) == 1
+
+
+def test_a_reading_whose_success_could_not_be_recorded_is_in_progress_and_not_sent_again(stage, aws_calls):
+    aws_calls.failing["dynamodb:UpdateItem"] = service_error()
+    stage.post(posted(reading_id="r"))
+    aws_calls.failing.clear()
+    response = stage.post(posted(reading_id="r"))
+    assert response.status_code == 409
+    assert int(response.headers["Retry-After"]) > 0
+    assert len(stage.queued()) == 1
+
+
+def test_a_latch_that_failed_is_tried_again_by_the_next_delivery(stage, aws_calls):
+    stage.post(posted(reading_id="0"))
+    aws_calls.failing["dynamodb:UpdateItem"] = service_error()
+    assert stage.post(posted(value=25_000, reading_id="1")).status_code == 503
+    aws_calls.failing.clear()
+    assert stage.post(posted(value=25_000, reading_id="1")).json_body["status"] == "BROKEN"
+    assert stage.post(posted(reading_id="2")).json_body["status"] == "BROKEN"
+
+
+@pytest.mark.parametrize("value", [1, 25_000])
+def test_a_failing_topic_fails_no_reading_and_makes_none_be_sent_twice(stage, aws_calls, value):
+    aws_calls.failing["sns:"] = service_error()
+    first = stage.post(posted(value=value, reading_id="r"))
+    assert first.status_code == 200
+    assert stage.post(posted(value=value, reading_id="r")).json_body == first.json_body
+    assert len(stage.queued()) == (1 if value == 1 else 0)
+
+
+def test_an_alert_is_published_once_in_its_cooldown(stage, aws_calls):
+    for number in range(3):
+        stage.post(posted(value=25_000, reading_id=str(number)))
+    assert aws_calls.made.count("sns:Publish") == 1
+
+
+def test_an_expected_status_publishes_nothing(stage, aws_calls):
+    stage.post(posted())
+    assert not [call for call in aws_calls.made if call.startswith("sns:")]
+
+
+def test_a_stage_that_is_not_deployed_is_unavailable_and_says_so(stage):
+    stage.aws("ssm").delete_parameter(Name="/thermonet/dev/resources")
+    response = stage.post(posted())
+    assert response.status_code == 503
+    assert "is the stage deployed?" in response.json_body["Message"]
+
+
+def test_resources_that_cannot_be_read_are_the_servers_fault(stage):
+    for value in ("{", "{}", "[]", '{"registry_table": 5}'):
+        stage.aws("ssm").put_parameter(Name="/thermonet/dev/resources", Type="String", Value=value, Overwrite=True)
+        assert stage.post(posted()).status_code == 503

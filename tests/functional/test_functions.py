@@ -1,0 +1,180 @@
+"""The functions behind the queue, the schedule and the workflow, through the real app."""
+
+import functools
+import gzip
+import json
+
+import msgspec
+import pytest
+
+from chalicelib.ledger import NO_MANIFEST
+from chalicelib.object_store import ObjectStore
+from chalicelib.registry import SensorRegistry
+from chalicelib.settings import load_settings
+from tests.contracts import REGISTRY_TABLE, ObjectStoreContract, RegistryContract
+from tests.factories import NOW, measurement_fields, posted
+from tests.fakes import service_error
+from tests.workflow_player import WorkflowPlayer
+
+SCHEDULED = {
+    "version": "0", "id": "1", "detail-type": "Scheduled Event", "source": "aws.events", "account": "1",
+    "time": "2026-03-01T12:00:00Z", "region": "us-east-1", "resources": [], "detail": {},
+}  # fmt: skip
+RUN = {"run_id": "run-1", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}}
+
+
+def sqs_event(*bodies):
+    return {
+        "Records": [
+            {
+                "messageId": f"m{number}",
+                "receiptHandle": "r",
+                "body": body,
+                "attributes": {"SentTimestamp": "1772366400000"},
+                "eventSource": "aws:sqs",
+                "eventSourceARN": "arn:aws:sqs:us-east-1:1:thermonet-dev-measurements",
+            }
+            for number, body in enumerate(bodies)
+        ]
+    }
+
+
+def executions(stage):
+    sfn = stage.aws("stepfunctions")
+    return sfn.list_executions(stateMachineArn=stage.resources["state_machine_arn"])["executions"]
+
+
+def landed_lines(stage):
+    return [
+        json.loads(line) for key in stage.keys("landing/") for line in gzip.decompress(stage.object(key)).splitlines()
+    ]
+
+
+def test_a_batch_of_the_queue_lands_and_its_bad_message_is_set_aside(stage):
+    event = sqs_event(json.dumps([measurement_fields()]), "no json", json.dumps([measurement_fields(sensor_id="2")]))
+    stage.lambdas.invoke("buffer_measurements", event)
+    assert [line["sensor_id"] for line in landed_lines(stage)] == ["1", "2"]
+    assert {line["queued_at_ms"] for line in landed_lines(stage)} == {1772366400000}
+    (key,) = stage.keys("quarantine/")
+    assert json.loads(stage.object(key))["body"] == "no json"
+
+
+def test_a_batch_without_sending_times_lands_too(stage):
+    event = sqs_event(json.dumps([measurement_fields()]))
+    del event["Records"][0]["attributes"]
+    stage.lambdas.invoke("buffer_measurements", event)
+    assert landed_lines(stage)[0]["queued_at_ms"] is None
+
+
+def test_a_failing_bucket_fails_the_batch(stage, aws_calls):
+    aws_calls.failing["s3:"] = service_error()
+    with pytest.raises(type(aws_calls.failing["s3:"])):
+        stage.lambdas.invoke("buffer_measurements", sqs_event(json.dumps([measurement_fields()])))
+
+
+def test_the_schedule_starts_an_execution_named_after_its_time(stage):
+    answer = stage.lambdas.invoke("start_analytics", SCHEDULED).payload
+    (execution,) = executions(stage)
+    assert execution["name"] == "2026-03-01T12-00-00Z"
+    assert answer == {"execution_arn": execution["executionArn"]}
+    described = stage.aws("stepfunctions").describe_execution(executionArn=execution["executionArn"])
+    assert json.loads(described["input"]) == {"source": "SQS"}
+
+
+def test_an_event_delivered_twice_starts_one_run(stage):
+    arn = stage.lambdas.invoke("start_analytics", SCHEDULED).payload["execution_arn"]
+    stage.aws("stepfunctions").stop_execution(executionArn=arn)
+    assert stage.lambdas.invoke("start_analytics", SCHEDULED).payload == {"execution_arn": None}
+    assert len(executions(stage)) == 1
+
+
+def test_no_run_starts_while_another_is_going(stage):
+    arn = stage.lambdas.invoke("start_analytics", SCHEDULED).payload["execution_arn"]
+    later = {**SCHEDULED, "time": "2026-03-01T12:01:00Z"}
+    assert stage.lambdas.invoke("start_analytics", later).payload == {"execution_arn": None}
+    stage.aws("stepfunctions").stop_execution(executionArn=arn)
+    assert stage.lambdas.invoke("start_analytics", later).payload["execution_arn"].endswith("2026-03-01T12-01-00Z")
+    assert len(executions(stage)) == 2
+
+
+def test_the_whole_way_from_a_posted_reading_to_a_report(stage):
+    answer = stage.post(posted()).json_body
+    (message,) = stage.queued()
+    stage.lambdas.invoke("buffer_measurements", sqs_event(json.dumps([message])))
+    prepared = stage.lambdas.invoke("receiver", RUN).payload
+    assert (prepared["has_input"], prepared["previous_run_id"], prepared["locations"]) == (True, NO_MANIFEST.run_id, 1)
+    (task,) = json.loads(stage.object(prepared["locations_key"]))
+    reported = stage.lambdas.invoke("reporter", {"run_id": "run-1", "started_at": RUN["started_at"], "task": task})
+    assert reported.payload == {"location_id": "a", "report_key": "reports/location_id=a/run-1.json"}
+    report = json.loads(stage.object(reported.payload["report_key"]))
+    assert [minute["mean"] for minute in report["minutes"]] == [pytest.approx(answer["temperature"], abs=1e-12)]
+    assert report["minutes"][0]["timestamp"] == answer["timestamp"][:17] + "00Z"
+
+
+def test_the_receiver_finds_nothing_when_nothing_has_landed(stage):
+    assert stage.lambdas.invoke("receiver", RUN).payload["has_input"] is False
+
+
+@pytest.mark.parametrize("function", ["receiver", "reporter"])
+@pytest.mark.parametrize(
+    "payload", [{}, [], None, "text", {**RUN, "input": {"source": "FTP"}}, {**RUN, "run_id": "a/b"}]
+)
+def test_a_wrong_payload_fails_under_a_name_that_the_workflow_can_tell(stage, function, payload):
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - the name is what counts
+        stage.lambdas.invoke(function, payload)
+    assert type(raised.value).__name__ == "ValidationError"
+
+
+def test_a_missing_input_fails_under_a_name_that_the_workflow_can_tell(stage):
+    with pytest.raises(Exception, match="no object nowhere") as raised:
+        stage.lambdas.invoke("receiver", {**RUN, "input": {"source": "S3", "key": "nowhere.csv"}})
+    assert type(raised.value).__name__ == "ObjectNotFoundError"
+
+
+def test_runs_play_on_real_clients_as_they_do_on_fakes(stage):
+    """Commit, clean up and carry on, with the condition evaluated by something else than our fake."""
+    store = ObjectStore(stage.resources["bucket"], stage.aws("s3"))
+    player = WorkflowPlayer(load_settings("dev").analytics, store, stage.aws("dynamodb"))
+    for number in range(3):
+        stage.lambdas.invoke("buffer_measurements", sqs_event(json.dumps([measurement_fields(sensor_id=str(number))])))
+        overtaken = player.start(f"slow-{number}", NOW).advance_to("Commit")
+        assert player.run(f"run-{number}", NOW).passed[-1] == "Reported"
+        assert overtaken.finish().passed[-1] == "Overtaken"
+    assert msgspec.to_builtins(player.committed().totals)["measurements"] == 3
+    assert player.reports()["a"].measurements == 3
+    assert player.run("run-4", NOW).passed[-1] == "NothingToReport"
+    assert store.list_keys("landing/") == []
+
+
+@pytest.fixture
+def dynamodb(stage):
+    assert stage.resources["registry_table"] == REGISTRY_TABLE
+    return stage.aws("dynamodb")
+
+
+class TestRegistryOnDynamoDb(RegistryContract):
+    """The registry's contract, evaluated by moto."""
+
+    def test_a_sensor_has_one_record(self, registry, dynamodb):
+        registry.is_broken("s")
+        registry.latch("s")
+        SensorRegistry(REGISTRY_TABLE, dynamodb).is_broken("s")
+        assert dynamodb.scan(TableName=REGISTRY_TABLE)["Items"] == [{"sensor_id": {"S": "s"}, "broken": {"BOOL": True}}]
+
+
+class TestObjectStoreOnS3(ObjectStoreContract):
+    """The bucket's contract, on moto."""
+
+    @pytest.fixture
+    def store(self, stage):
+        return ObjectStore(stage.resources["bucket"], stage.aws("s3"))
+
+    def test_more_keys_than_a_page_are_all_listed(self, stage, store, monkeypatch):
+        for number in range(5):
+            store.put(f"many/{number}", b"")
+        client = store._s3
+        paginator = client.get_paginator("list_objects_v2")
+        pages = functools.partial(paginator.paginate, PaginationConfig={"PageSize": 2})
+        monkeypatch.setattr(paginator, "paginate", pages)
+        monkeypatch.setattr(client, "get_paginator", lambda operation: paginator)
+        assert store.list_keys("many/") == [f"many/{number}" for number in range(5)]

@@ -1,0 +1,158 @@
+"""Alerts: one per sensor and status in a cooldown, and never in a reading's way."""
+
+import json
+
+import pytest
+
+from chalicelib.alerts import Alerts
+from chalicelib.readings import Answer
+from chalicelib.thermistor import Status
+from tests.factories import NOW, alert_settings
+from tests.fakes import FakeDynamoDb, FakeSns, service_error
+
+TABLE = "claims"
+
+
+@pytest.fixture
+def dynamodb():
+    return FakeDynamoDb({TABLE: "id"})
+
+
+@pytest.fixture
+def sns():
+    return FakeSns()
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1_000_000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def new_process(dynamodb, sns, clock):
+    def start(**settings):
+        return Alerts(alert_settings(**settings), "arn:topic", TABLE, sns, dynamodb, clock)
+
+    return start
+
+
+def answer(status=Status.BROKEN, sensor_id="s"):
+    temperature = None if status is Status.BROKEN else 300.0
+    return Answer(sensor_id=sensor_id, location_id="a", temperature=temperature, status=status, timestamp=NOW)
+
+
+def test_an_unexpected_status_is_published_with_all_about_the_reading(new_process, sns):
+    new_process().consider(answer(Status.TEMPERATURE_CRITICAL), 1.5)
+    (published,) = sns.published
+    assert published["TopicArn"] == "arn:topic"
+    assert "s" in published["Subject"]
+    assert published["MessageAttributes"]["status"]["StringValue"] == "TEMPERATURE_CRITICAL"
+    assert json.loads(published["Message"]) == {
+        "sensor_id": "s",
+        "location_id": "a",
+        "temperature": 300.0,
+        "status": "TEMPERATURE_CRITICAL",
+        "timestamp": "2026-03-01T12:00:00Z",
+        "value": 1.5,
+    }
+
+
+@pytest.mark.parametrize("status", [Status.OK, Status.TEMPERATURE_TOO_LOW, Status.TEMPERATURE_TOO_HIGH])
+def test_other_statuses_cost_no_call(new_process, sns, dynamodb, status):
+    new_process().consider(answer(status), 1.5)
+    assert (sns.published, dynamodb.calls) == ([], [])
+
+
+@pytest.mark.parametrize("status", [Status.BROKEN, Status.TEMPERATURE_CRITICAL])
+def test_the_longest_sensor_id_gets_its_alert_too(new_process, sns, status):
+    new_process().consider(answer(status, sensor_id="x" * 64), 0.5)
+    assert len(sns.published) == 1
+
+
+def test_a_sensor_is_quiet_for_the_cooldown_and_alerts_again_after_it(new_process, sns, clock, dynamodb):
+    alerts = new_process(cooldown_seconds=300)
+    alerts.consider(answer(), 0.5)
+    dynamodb.calls.clear()
+    clock.now += 299
+    alerts.consider(answer(), 0.5)
+    assert len(sns.published) == 1
+    assert dynamodb.calls == [], "a warm process remembers its own claim"
+    clock.now += 1
+    alerts.consider(answer(), 0.5)
+    assert len(sns.published) == 2
+
+
+def test_without_a_cooldown_every_reading_alerts(new_process, sns):
+    alerts = new_process(cooldown_seconds=0)
+    for _ in range(3):
+        alerts.consider(answer(), 0.5)
+    assert len(sns.published) == 3
+
+
+def test_each_sensor_and_each_status_has_a_cooldown_of_its_own(new_process, sns):
+    alerts = new_process()
+    for sensor in ("s", "t"):
+        for status in (Status.BROKEN, Status.TEMPERATURE_CRITICAL):
+            alerts.consider(answer(status, sensor), 0.5)
+            alerts.consider(answer(status, sensor), 0.5)
+    assert len(sns.published) == 4
+
+
+def test_the_claim_of_one_process_keeps_the_others_quiet(new_process, sns, clock):
+    new_process().consider(answer(), 0.5)
+    other = new_process()
+    other.consider(answer(), 0.5)
+    assert len(sns.published) == 1
+    clock.now += 300
+    other.consider(answer(), 0.5)
+    assert len(sns.published) == 2
+
+
+def test_a_claim_carries_the_time_at_which_it_expires(new_process, dynamodb, clock):
+    new_process(cooldown_seconds=300).consider(answer(), 0.5)
+    (claim,) = dynamodb.tables[TABLE].values()
+    assert claim["expiration"] == {"N": str(int(clock.now) + 300)}
+
+
+def test_a_failing_topic_fails_nothing_and_the_next_reading_tries_again(new_process, sns, dynamodb):
+    alerts = new_process()
+    sns.error = service_error()
+    alerts.consider(answer(), 0.5)
+    assert dynamodb.tables[TABLE] == {}, "the claim is given back"
+    sns.error = None
+    alerts.consider(answer(), 0.5)
+    assert len(sns.published) == 1
+
+
+def test_after_a_failing_topic_another_process_may_alert(new_process, sns):
+    sns.error = service_error()
+    new_process().consider(answer(), 0.5)
+    sns.error = None
+    new_process().consider(answer(), 0.5)
+    assert len(sns.published) == 1
+
+
+@pytest.mark.parametrize("operation", ["put_item", "delete_item"])
+def test_a_failing_claims_table_fails_nothing(new_process, sns, dynamodb, operation):
+    sns.error = service_error()
+    dynamodb.failing[operation] = service_error()
+    new_process().consider(answer(), 0.5)
+    assert sns.published == []
+
+
+def test_a_process_that_has_alerted_about_very_many_sensors_forgets_and_asks_the_table(new_process, sns, monkeypatch):
+    monkeypatch.setattr("chalicelib.alerts._REMEMBERED_MAX", 3)
+    alerts = new_process()
+    for _ in range(2):
+        for number in range(10):
+            alerts.consider(answer(sensor_id=str(number)), 0.5)
+    assert len(sns.published) == 10
+    assert len(alerts._quiet_until) <= 3

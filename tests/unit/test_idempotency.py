@@ -1,0 +1,192 @@
+"""One effect and one answer for each reading, on the fake table."""
+
+from datetime import timedelta
+
+import pytest
+from botocore.exceptions import ReadTimeoutError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.errors import ReadingConflictError, ReadingInProgressError, ServiceUnavailableError
+from chalicelib.idempotency import Once
+from tests.factories import MINUTE, NOW, idempotency_settings, reading
+from tests.fakes import FakeDynamoDb, service_error
+
+TABLE = "idempotency"
+
+
+class LambdaContext:
+    def __init__(self, remaining_ms=20_000):
+        self._remaining_ms = remaining_ms
+
+    def get_remaining_time_in_millis(self):
+        return self._remaining_ms
+
+
+@pytest.fixture
+def dynamodb():
+    return FakeDynamoDb({TABLE: "id"})
+
+
+class Effects:
+    """A use case that counts its effects and answers with their number."""
+
+    def __init__(self, once):
+        self.count = 0
+        self._once = once
+
+    def take(self, one, context=None):
+        return self._once.run(one, self._act, context or LambdaContext())
+
+    def _act(self):
+        self.count += 1
+        return {"number": self.count, "float": 0.1 + 0.2, "none": None, "text": "ü"}
+
+
+@pytest.fixture
+def effects(dynamodb):
+    return Effects(Once(idempotency_settings(), TABLE, dynamodb))
+
+
+SAME_READINGS = {
+    "reading_id": (reading(reading_id="r"), reading(reading_id="r")),
+    "reading_id and another time": (
+        reading(reading_id="r", timestamp=NOW), reading(reading_id="r", timestamp=NOW + MINUTE)
+    ),
+    "timestamp": (reading(timestamp=NOW), reading(timestamp=NOW)),
+    "everything, within the window": (reading(), reading()),
+}  # fmt: skip
+OTHER_READINGS = {
+    "reading_id": (reading(reading_id="r"), reading(reading_id="q")),
+    "sensor of a reading_id": (reading(reading_id="r"), reading(sensor_id="2", reading_id="r")),
+    "timestamp": (reading(timestamp=NOW), reading(timestamp=NOW + timedelta(microseconds=1))),
+    "sensor of a timestamp": (reading(timestamp=NOW), reading(sensor_id="2", timestamp=NOW)),
+    "value, without identity": (reading(), reading(resistance_ohm=2001.0)),
+    "location, without identity": (reading(), reading(location_id="b")),
+    "reading_id that looks like a timestamp": (
+        reading(timestamp=NOW), reading(reading_id=NOW.isoformat().replace("+00:00", "Z"))
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("one", "other"), SAME_READINGS.values(), ids=SAME_READINGS)
+def test_the_same_reading_has_one_effect_and_one_answer(effects, one, other):
+    first = effects.take(one)
+    assert effects.take(other) == first
+    assert effects.take(one) == first
+    assert effects.count == 1
+
+
+@pytest.mark.parametrize(("one", "other"), OTHER_READINGS.values(), ids=OTHER_READINGS)
+def test_another_reading_has_its_own_effect(effects, one, other):
+    assert effects.take(one) != effects.take(other)
+    assert effects.count == 2
+
+
+@pytest.mark.parametrize("identity", [{"reading_id": "r"}, {"timestamp": NOW}])
+@pytest.mark.parametrize("change", [{"resistance_ohm": 2001.0}, {"location_id": "b"}])
+def test_an_accepted_reading_that_comes_again_with_other_content_is_a_conflict(effects, identity, change):
+    effects.take(reading(**identity))
+    with pytest.raises(ReadingConflictError):
+        effects.take(reading(**identity, **change))
+    assert effects.count == 1
+    assert effects.take(reading(**identity))["number"] == 1
+
+
+def test_another_process_gives_the_same_answer(dynamodb, effects):
+    other = Effects(Once(idempotency_settings(), TABLE, dynamodb))
+    assert effects.take(reading(timestamp=NOW)) == other.take(reading(timestamp=NOW))
+    assert other.count == 0
+
+
+def test_a_first_delivery_costs_two_calls_and_a_repeat_one(dynamodb, effects):
+    effects.take(reading(timestamp=NOW))
+    assert dynamodb.calls == ["put_item", "update_item"]
+    dynamodb.calls.clear()
+    effects.take(reading(timestamp=NOW))
+    assert dynamodb.calls == ["put_item"]
+
+
+def expire(dynamodb, attribute="expiration"):
+    for item in dynamodb.tables[TABLE].values():
+        item[attribute] = {"N": "1"}
+
+
+def test_a_constant_temperature_is_taken_again_when_the_window_is_over(dynamodb, effects):
+    effects.take(reading())
+    expire(dynamodb)
+    effects.take(reading())
+    assert effects.count == 2
+
+
+@pytest.mark.parametrize(("one", "lifetime_seconds"), [(reading(timestamp=NOW), 86_400), (reading(), 5)])
+def test_a_reading_is_remembered_for_its_own_time(dynamodb, effects, one, lifetime_seconds):
+    from time import time
+
+    before = int(time())
+    effects.take(one)
+    (record,) = dynamodb.tables[TABLE].values()
+    assert before + lifetime_seconds <= int(record["expiration"]["N"]) <= int(time()) + lifetime_seconds
+
+
+def test_a_failed_attempt_leaves_nothing_behind_and_may_be_repeated(dynamodb, effects):
+    once = Once(idempotency_settings(), TABLE, dynamodb)
+    error = service_error()
+
+    def fail():
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        once.run(reading(timestamp=NOW), fail, LambdaContext())
+    assert raised.value is error
+    assert effects.take(reading(timestamp=NOW))["number"] == 1
+
+
+def test_a_reading_under_way_in_another_process_is_in_progress(dynamodb, effects):
+    def meanwhile():
+        with pytest.raises(ReadingInProgressError):
+            effects.take(reading(timestamp=NOW))
+        return {}
+
+    Once(idempotency_settings(), TABLE, dynamodb).run(reading(timestamp=NOW), meanwhile, LambdaContext())
+    assert effects.count == 0
+
+
+def test_an_attempt_that_died_is_over_with_its_lambda_and_not_before(dynamodb, effects):
+    def die():
+        raise KeyboardInterrupt
+
+    dying = Once(idempotency_settings(), TABLE, dynamodb)
+    dynamodb.failing["delete_item"] = service_error()
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever it dies of
+        dying.run(reading(timestamp=NOW), die, LambdaContext())
+    with pytest.raises(ReadingInProgressError):
+        effects.take(reading(timestamp=NOW))
+    expire(dynamodb, "in_progress_expiration")
+    assert effects.take(reading(timestamp=NOW))["number"] == 1
+
+
+@pytest.mark.parametrize("operation", ["put_item", "update_item"])
+@pytest.mark.parametrize("error", [service_error(), ReadTimeoutError(endpoint_url="https://dynamodb")])
+def test_a_table_that_does_not_answer_is_unavailable(dynamodb, effects, operation, error):
+    dynamodb.failing[operation] = error
+    with pytest.raises(ServiceUnavailableError, match="idempotency table"):
+        effects.take(reading(timestamp=NOW))
+
+
+READINGS = st.builds(
+    reading,
+    sensor_id=st.sampled_from(["1", "2"]),
+    timestamp=st.sampled_from([None, NOW, NOW + MINUTE]),
+    reading_id=st.sampled_from([None, "r", "q"]),
+)
+
+
+@given(st.lists(READINGS, max_size=12))
+def test_however_readings_are_repeated_each_has_one_effect_and_one_answer(deliveries):
+    effects = Effects(Once(idempotency_settings(), TABLE, FakeDynamoDb({TABLE: "id"})))
+    answers = {}
+    for one in deliveries:
+        identity = (one.sensor_id, ("id", one.reading_id) if one.reading_id else ("time", one.timestamp))
+        assert effects.take(one) == answers.setdefault(identity, effects.take(one))
+    assert effects.count == len(answers)

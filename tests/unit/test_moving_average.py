@@ -1,0 +1,227 @@
+"""The reports' figures against a naive oracle, however the measurements are shared out over runs."""
+
+import os
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chalicelib.landing import encode_landing, landing_key
+from tests.factories import HOUR, MINUTE, NOW, analytics_settings, landed
+from tests.fakes import FakeDynamoDb, FakeObjectStore
+from tests.oracle import expected_minutes
+from tests.workflow_player import LEDGER_TABLE, WorkflowPlayer
+
+HISTORY_HOURS = 2
+WINDOW_MINUTES = 5
+# Each example plays whole runs; THERMONET_EXAMPLES=500 looks harder than a quick suite can.
+EXAMPLES = int(os.environ.get("THERMONET_EXAMPLES", "8"))
+
+
+def new_player(window_minutes=WINDOW_MINUTES, history_hours=HISTORY_HOURS):
+    return WorkflowPlayer(
+        analytics_settings(window_minutes, history_hours), FakeObjectStore(), FakeDynamoDb({LEDGER_TABLE: "id"})
+    )
+
+
+def land(player, measurements, number=0):
+    player.store.put(landing_key(NOW, UUID(int=number)), encode_landing(measurements))
+
+
+def play(runs, **settings):
+    """Land the measurements of each run and play it; return the player after all of them."""
+    player = new_player(**settings)
+    for number, measurements in enumerate(runs):
+        if measurements:
+            land(player, measurements, number)
+        assert player.run(f"run-{number}", NOW + number * MINUTE).status == "SUCCEEDED"
+    return player
+
+
+def minutes(player):
+    return {location: report.minutes for location, report in player.reports().items()}
+
+
+def encoded(player):
+    """The minutes of each location as bytes."""
+    return {location: msgspec.json.encode(rows) for location, rows in minutes(player).items()}
+
+
+def assert_close(actual, expected):
+    assert actual.keys() == expected.keys()
+    for location in expected:
+        assert [minute.timestamp for minute in actual[location]] == [minute.timestamp for minute in expected[location]]
+        for one, other in zip(actual[location], expected[location], strict=True):
+            assert (one.count, one.min, one.max) == (other.count, other.min, other.max)
+            assert one.mean == pytest.approx(other.mean, abs=1e-9, rel=0)
+            assert one.moving_average == pytest.approx(other.moving_average, abs=1e-9, rel=0)
+
+
+# A sensor stands in one place and measures one temperature at a time: repeats are true duplicates, not conflicts.
+SENSORS = {"1": "a", "2": "a", "3": "..:b"}
+
+
+# Zero has one sign here: the test below is about the other.
+TEMPERATURES = st.floats(-50, 450).map(lambda temperature: temperature + 0.0)
+
+
+@st.composite
+def measurement_lists(draw):
+    """Measurements inside one horizon: around minute borders, out of order, some of them several times."""
+    keys = st.tuples(
+        st.sampled_from(list(SENSORS)),
+        st.integers(0, 40),
+        st.sampled_from([0, 1, 500_000, 30_000_000, 59_999_999]),
+    )
+    temperatures = draw(st.dictionaries(keys, TEMPERATURES, min_size=1, max_size=25))
+    order = draw(st.lists(st.sampled_from(sorted(temperatures)), max_size=10)) + draw(
+        st.permutations(sorted(temperatures))
+    )
+    return [
+        landed(
+            sensor, SENSORS[sensor], temperatures[sensor, minute, us], NOW - minute * MINUTE + us * MINUTE / 60_000_000,
+            queued_at_ms=number,
+        )
+        for number, (sensor, minute, us) in enumerate(order)
+    ]  # fmt: skip
+
+
+@settings(max_examples=EXAMPLES)
+@given(measurement_lists(), st.integers(1, 7))
+def test_minutes_and_moving_averages_are_those_of_the_naive_definition(measurements, window_minutes):
+    player = play([measurements], window_minutes=window_minutes)
+    assert_close(minutes(player), expected_minutes(measurements, window_minutes, HISTORY_HOURS))
+
+
+@settings(max_examples=EXAMPLES)
+@given(measurement_lists(), st.data())
+def test_any_partition_into_runs_gives_the_same_bytes_and_counts_as_one_run(measurements, data):
+    run_of_each = data.draw(
+        st.lists(st.integers(0, 2), min_size=len(measurements), max_size=len(measurements)), label="run of each"
+    )
+    runs = [[one for one, run in zip(measurements, run_of_each, strict=True) if run == number] for number in range(3)]
+    at_once, in_parts = play([measurements]), play(runs)
+    assert encoded(in_parts) == encoded(at_once)
+    for location, whole in at_once.reports().items():
+        part = in_parts.reports()[location]
+        for field in ("sensors", "measurements", "duplicates", "conflicts", "late"):
+            assert getattr(part, field) == getattr(whole, field), field
+    assert in_parts.committed().totals == at_once.committed().totals
+
+
+@settings(max_examples=EXAMPLES)
+@given(
+    st.lists(
+        st.lists(
+            st.builds(
+                landed,
+                sensor_id=st.sampled_from(["1", "2"]),
+                location_id=st.sampled_from(["a", "b"]),
+                temperature=st.sampled_from([1.0, 2.0]),
+                timestamp=st.integers(-6 * 60, 0).map(lambda minute: NOW + minute * MINUTE),
+                queued_at_ms=st.none() | st.integers(0, 3),
+            ),
+            max_size=10,
+        ),
+        max_size=4,
+    )
+)
+def test_in_every_location_the_books_balance_with_duplicates_conflicts_and_late_ones(runs):
+    player = play(runs)
+    arrived = [one for measurements in runs for one in measurements]
+    reports = player.reports() if arrived else {}
+    assert reports.keys() == {one.location_id for one in arrived}
+    for location, report in reports.items():
+        assert report.measurements + report.duplicates + report.late == sum(
+            one.location_id == location for one in arrived
+        )
+        assert 0 <= report.conflicts <= report.duplicates
+    totals = player.committed().totals
+    assert totals.measurements + totals.duplicates + totals.late == len(arrived)
+
+
+@settings(max_examples=EXAMPLES)
+@given(st.lists(st.integers(0, 7 * 60), min_size=1, max_size=30, unique=True), st.integers(1, 5))
+def test_each_minute_of_the_last_hours_is_right_while_old_ones_are_forgotten(minutes_passed, per_run):
+    """In order of time over several horizons: much is forgotten, and late is what comes with a run far ahead of it."""
+    measurements = [
+        landed(timestamp=NOW + minute * MINUTE, temperature=minute / 7) for minute in sorted(minutes_passed)
+    ]
+    player = play([measurements[start : start + per_run] for start in range(0, len(measurements), per_run)])
+    assert_close(minutes(player), expected_minutes(measurements, WINDOW_MINUTES, HISTORY_HOURS))
+    totals = player.committed().totals
+    assert totals.measurements + totals.late == len(measurements)
+
+
+def test_the_sign_of_zero_makes_no_difference_between_one_run_and_two():
+    plus, minus = landed("1", temperature=0.0), landed("2", temperature=-0.0)
+    partitions = ([[plus, minus]], [[plus], [minus]], [[minus], [plus]])
+    assert len({encoded(play(runs))["a"] for runs in partitions}) == 1
+
+
+def test_the_window_reaches_back_over_the_border_of_runs_and_of_the_history():
+    newest = NOW
+    oldest_of_history = NOW - HISTORY_HOURS * HOUR + MINUTE
+    runs = [
+        [landed(timestamp=oldest_of_history - 4 * MINUTE, temperature=10.0)],
+        [landed(timestamp=oldest_of_history, temperature=20.0)],
+        [landed(timestamp=newest, temperature=30.0)],
+    ]
+    first, last = minutes(play(runs))["a"]
+    assert (first.timestamp, first.mean, first.moving_average) == (oldest_of_history, 20.0, 15.0)
+    assert (last.timestamp, last.mean, last.moving_average) == (newest, 30.0, 30.0)
+
+
+@pytest.mark.parametrize(("older_by", "late"), [(0 * MINUTE, 0), (MINUTE / 60_000_000, 1), (24 * HOUR, 1)])
+def test_a_measurement_is_late_when_no_window_of_the_history_reaches_it(older_by, late):
+    reach = HISTORY_HOURS * HOUR + (WINDOW_MINUTES - 2) * MINUTE
+    player = play([[landed(timestamp=NOW + 59 * MINUTE / 60)], [landed("2", timestamp=NOW - reach - older_by)]])
+    report = player.reports()["a"]
+    assert (report.late, report.measurements) == (late, 2 - late)
+    assert len(report.minutes) == 1
+
+
+def test_a_late_measurement_inside_the_horizon_corrects_its_minute_and_the_windows_over_it():
+    in_time = [landed(timestamp=NOW - minute * MINUTE, temperature=20.0) for minute in (0, 3, 8)]
+    player = play([in_time, [landed("2", timestamp=NOW - 3 * MINUTE, temperature=26.0)]])
+    by_age = {int((NOW - minute.timestamp) / MINUTE): minute for minute in minutes(player)["a"]}
+    assert by_age.keys() == {0, 3, 8}, "minutes without data are absent"
+    assert (by_age[3].count, by_age[3].mean, by_age[3].moving_average) == (2, 23.0, 23.0)
+    assert by_age[0].moving_average == pytest.approx(22.0)
+    assert by_age[8].moving_average == 20.0
+
+
+def test_of_conflicting_measurements_the_one_queued_first_counts():
+    temperatures = {5: 1.0, 3: 2.0, 4: 3.0}
+    player = play([[landed(temperature=t, queued_at_ms=queued) for queued, t in temperatures.items()]])
+    report = player.reports()["a"]
+    assert report.minutes[0].mean == 2.0
+    assert (report.measurements, report.duplicates, report.conflicts) == (1, 2, 2)
+
+
+def test_a_conflict_with_an_earlier_run_does_not_change_what_was_reported():
+    player = play([[landed(temperature=1.0, queued_at_ms=5)], [landed(temperature=2.0, queued_at_ms=1)]])
+    report = player.reports()["a"]
+    assert report.minutes[0].mean == 1.0
+    assert (report.measurements, report.duplicates, report.conflicts) == (1, 1, 1)
+
+
+def test_duplicates_are_dropped_the_same_way_when_they_do_not_fit_into_memory_at_once(monkeypatch):
+    measurements = [
+        landed(str(number % 7), temperature=float(number), timestamp=NOW - (number % 5) * MINUTE, queued_at_ms=number)
+        for number in range(60)
+    ]
+    at_once = play([measurements[:40], measurements[40:]])
+    monkeypatch.setattr("chalicelib.grouping._ROWS_PER_BUCKET", 9)
+    monkeypatch.setattr("chalicelib.grouping._LOCATIONS_PER_COPY", 1)
+    in_buckets = play([measurements[:40], measurements[40:]])
+    assert encoded(in_buckets) == encoded(at_once)
+    assert in_buckets.committed().totals == at_once.committed().totals
+
+
+def test_sensors_are_those_that_measured_within_the_history():
+    runs = [[landed("old", timestamp=NOW - 3 * HOUR)], [landed("new", timestamp=NOW), landed("also", timestamp=NOW)]]
+    assert play(runs).reports()["a"].sensors == 2
+    assert play(runs[:1]).reports()["a"].sensors == 1

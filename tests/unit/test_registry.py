@@ -1,0 +1,152 @@
+"""The latch: the registry's contract on the fake, and its law under every interleaving of two processes."""
+
+import itertools
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chalicelib.registry import SensorRegistry
+from tests.contracts import REGISTRY_TABLE, RegistryContract
+from tests.fakes import FakeDynamoDb, service_error
+
+
+@pytest.fixture
+def dynamodb():
+    return FakeDynamoDb({REGISTRY_TABLE: "sensor_id"})
+
+
+class TestRegistryOnTheFake(RegistryContract):
+    """The contract, in memory."""
+
+
+def test_a_known_working_sensor_costs_one_call(dynamodb):
+    registry = SensorRegistry(REGISTRY_TABLE, dynamodb)
+    registry.is_broken("s")
+    assert dynamodb.calls == ["get_item", "put_item"]
+    dynamodb.calls.clear()
+    registry.is_broken("s")
+    assert dynamodb.calls == ["get_item"]
+
+
+def test_a_sensor_known_to_be_broken_costs_no_call(dynamodb):
+    registry = SensorRegistry(REGISTRY_TABLE, dynamodb)
+    registry.latch("s")
+    other_process = SensorRegistry(REGISTRY_TABLE, dynamodb)
+    other_process.is_broken("s")
+    dynamodb.calls.clear()
+    for process in (registry, other_process):
+        assert process.is_broken("s") is True
+        process.latch("s")
+    assert dynamodb.calls == []
+
+
+def test_a_latch_that_failed_is_not_remembered_as_done(dynamodb):
+    registry = SensorRegistry(REGISTRY_TABLE, dynamodb)
+    dynamodb.failing["update_item"] = service_error()
+    with pytest.raises(type(dynamodb.failing["update_item"])):
+        registry.latch("s")
+    dynamodb.failing.clear()
+    assert registry.is_broken("s") is False
+    registry.latch("s")
+    assert SensorRegistry(REGISTRY_TABLE, dynamodb).is_broken("s") is True
+
+
+def test_a_process_that_has_seen_very_many_broken_sensors_still_answers_right(dynamodb, monkeypatch):
+    monkeypatch.setattr("chalicelib.registry._REMEMBERED_MAX", 3)
+    registry = SensorRegistry(REGISTRY_TABLE, dynamodb)
+    sensors = [str(number) for number in range(10)]
+    for sensor in sensors:
+        registry.latch(sensor)
+    assert all(registry.is_broken(sensor) for sensor in sensors)
+    assert len(registry._known_broken) <= 3
+
+
+class SteppedClient:
+    """A client that waits for its turn before and after every call, while request and answer are on their way."""
+
+    def __init__(self, dynamodb, wait_for_turn):
+        self._dynamodb = dynamodb
+        self._wait_for_turn = wait_for_turn
+        self.exceptions = dynamodb.exceptions
+
+    def __getattr__(self, name):
+        def call(**parameters):
+            self._wait_for_turn()
+            try:
+                return getattr(self._dynamodb, name)(**parameters)
+            finally:
+                self._wait_for_turn()
+
+        return call
+
+
+class Process(threading.Thread):
+    """A process with a registry of its own, that runs its operations one step at a time."""
+
+    def __init__(self, dynamodb, operations, clock, log):
+        super().__init__(daemon=True)
+        self._operations, self._clock, self._log = operations, clock, log
+        self._turn, self._paused = threading.Semaphore(0), threading.Semaphore(0)
+        self._registry = SensorRegistry(REGISTRY_TABLE, SteppedClient(dynamodb, self._wait_for_turn))
+        self.finished = False
+        self.start()
+
+    def step(self):
+        self._turn.release()
+        assert self._paused.acquire(timeout=30)
+
+    def run(self):
+        self._turn.acquire()
+        for operation, sensor in self._operations:
+            began = next(self._clock)
+            answer = getattr(self._registry, operation)(sensor)
+            self._log.append((operation, sensor, began, next(self._clock), answer))
+        self.finished = True
+        self._paused.release()
+
+    def _wait_for_turn(self):
+        self._paused.release()
+        self._turn.acquire()
+
+
+OPERATIONS = st.lists(
+    st.tuples(st.sampled_from(["is_broken", "is_broken", "latch"]), st.sampled_from(["1", "2"])), min_size=1, max_size=5
+)
+
+
+def interleave(dynamodb, programs, schedule):
+    """Run a process for each program, its steps in the order that the schedule says; return what was answered when."""
+    log, clock = [], itertools.count()
+    processes = [Process(dynamodb, program, clock, log) for program in programs]
+    turns = iter(schedule)
+    while running := [process for process in processes if not process.finished]:
+        running[next(turns, 0) % len(running)].step()
+    return log
+
+
+@settings(max_examples=300)
+@given(
+    programs=st.lists(OPERATIONS, min_size=2, max_size=3),
+    schedule=st.lists(st.integers(0, 2), max_size=60),
+    registered=st.sets(st.sampled_from(["1", "2"])),
+)
+def test_no_interleaving_of_processes_unbreaks_a_sensor(programs, schedule, registered):
+    dynamodb = FakeDynamoDb({REGISTRY_TABLE: "sensor_id"})
+    for sensor in registered:
+        SensorRegistry(REGISTRY_TABLE, dynamodb).is_broken(sensor)
+    log = interleave(dynamodb, programs, schedule)
+    for operation, sensor, _, latched_at, _ in log:
+        if operation == "latch":
+            later = [
+                answer for op, s, began, _, answer in log if (op, s) == ("is_broken", sensor) and began > latched_at
+            ]
+            assert all(later)
+    for sensor in ("1", "2"):
+        versions = [item["broken"]["BOOL"] for _, key, item in dynamodb.history if key == sensor]
+        assert versions == sorted(versions), "broken went back to working"
+        if versions:
+            latched = any((operation, s) == ("latch", sensor) for operation, s, *_ in log)
+            assert dynamodb.tables[REGISTRY_TABLE][sensor] == {"sensor_id": {"S": sensor}, "broken": {"BOOL": latched}}
+    assert dynamodb.tables[REGISTRY_TABLE].keys() == registered | {sensor for _, sensor, *_ in log}

@@ -1,0 +1,192 @@
+"""Settings: the stages' files load, and every mistake is an error that names the file and the key."""
+
+import copy
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.errors import ValidationError
+from chalicelib.settings import CONFIG_FOLDER, Settings, load_settings
+from chalicelib.thermistor import Status, Thermistor
+from chalicelib.validation import convert, decode_json, load_yaml, shorten
+from tests.factories import thermistor
+
+DEV = yaml.safe_load((CONFIG_FOLDER / "dev.yaml").read_text())
+
+
+def changed(path, value):
+    """The dev settings with one key set, or removed when the value is ...; the path is dotted."""
+    settings = copy.deepcopy(DEV)
+    *parents, key = path.split(".")
+    place = settings
+    for parent in parents:
+        place = place[parent]
+    if value is ...:
+        del place[key]
+    else:
+        place[key] = value
+    return settings
+
+
+def load_error(tmp_path, text):
+    (tmp_path / "test.yaml").write_text(text if isinstance(text, str) else yaml.safe_dump(text))
+    with pytest.raises(ValidationError) as error:
+        load_settings("test", folder=tmp_path)
+    return str(error.value).removeprefix(f"{tmp_path / 'test.yaml'}: ")
+
+
+@pytest.mark.parametrize(("stage", "seconds"), [("dev", 60), ("prod", 3600)])
+def test_the_settings_of_both_stages_load(stage, seconds):
+    settings = load_settings(stage)
+    assert settings.message_retention_seconds == seconds
+    assert settings.thermistor == thermistor()
+    assert Status.BROKEN in settings.alerts.statuses
+    assert (settings.analytics.window_minutes, settings.analytics.history_hours) == (5, 24)
+
+
+def test_settings_survive_being_written_and_read(tmp_path):
+    settings = load_settings("dev")
+    (tmp_path / "copy.yaml").write_text(yaml.safe_dump(msgspec.to_builtins(settings)))
+    assert load_settings("copy", folder=tmp_path) == settings
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        load_settings("dev").message_retention_seconds = 5
+
+
+def paths(tree, prefix=""):
+    for key, value in tree.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from paths(value, f"{prefix}{key}.")
+
+
+@pytest.mark.parametrize("path", list(paths(DEV)))
+def test_a_missing_key_is_named(tmp_path, path):
+    assert load_error(tmp_path, changed(path, ...)) == f"{path}: required, but missing"
+
+
+@pytest.mark.parametrize(
+    "path", ["", "thermistor.", "thermistor.coefficients.", "alerts.", "idempotency.", "analytics."]
+)
+def test_an_unknown_key_is_named(tmp_path, path):
+    assert load_error(tmp_path, changed(f"{path}surplus", 1)) == f"{path}surplus: unknown field"
+
+
+@pytest.mark.parametrize("path", list(paths(DEV)))
+@pytest.mark.parametrize("value", ["text", None, True])
+def test_a_value_of_the_wrong_type_is_named(tmp_path, path, value):
+    assert load_error(tmp_path, changed(path, value)).startswith(f"{path}: Expected")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("message_retention_seconds", 59),
+        ("message_retention_seconds", 61),
+        ("message_retention_seconds", 43_260),
+        ("message_retention_seconds", 90.5),
+        ("alerts.cooldown_seconds", -1),
+        ("alerts.cooldown_seconds", 7 * 86_400 + 1),
+        ("idempotency.expires_after_seconds", 59),
+        ("idempotency.anonymous_window_seconds", 0),
+        ("idempotency.anonymous_window_seconds", 3_601),
+        ("analytics.window_minutes", 0),
+        ("analytics.window_minutes", 1_441),
+        ("analytics.history_hours", 0),
+        ("analytics.history_hours", 169),
+        ("analytics.max_concurrency", 0),
+        ("analytics.max_concurrency", 1_001),
+        ("analytics.duckdb_memory_limit_mb", 99),
+        ("analytics.duckdb_memory_limit_mb", 10**400),
+    ],
+)
+def test_a_value_out_of_bounds_is_named(tmp_path, path, value):
+    assert load_error(tmp_path, changed(path, value)).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("thermistor.coefficients.b", -1.0),
+        ("thermistor.accepted_resistance_ohm.min", 0.0),
+        ("thermistor.accepted_resistance_ohm.max", float("inf")),
+        ("thermistor.status_below_celsius.OK", 10.0),
+    ],
+)
+def test_values_that_contradict_each_other_are_named_by_their_group(tmp_path, path, value):
+    group = path.rpartition(".")[0]
+    assert load_error(tmp_path, changed(path, value)).startswith(f"{group}: ")
+
+
+def test_an_alert_status_that_does_not_exist_is_named_with_its_place(tmp_path):
+    error = load_error(tmp_path, changed("alerts.statuses", ["BROKEN", "HOT"]))
+    assert error.startswith("alerts.statuses")
+    assert "HOT" in error
+
+
+def test_a_key_given_twice_is_named_with_its_line(tmp_path):
+    assert load_error(tmp_path, "a: 1\nb: {c: 1, c: 2}\n").startswith("c: the key is given twice (line 2)")
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "text", "5", "null"])
+def test_a_file_that_is_no_mapping_is_an_error(tmp_path, text):
+    assert load_error(tmp_path, text).startswith("body: Expected `object`")
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: !!python/object/apply:os.system [ls]", "\x00", "a: {b: 1", "? [1]\n: 2"])
+def test_a_file_that_is_no_yaml_is_an_error_that_says_so(tmp_path, text):
+    assert load_error(tmp_path, text).startswith("not valid YAML: ")
+
+
+def test_a_value_that_yaml_itself_cannot_read_is_an_error_that_says_so(tmp_path):
+    assert load_error(tmp_path, "a: 2026-13-45\n").startswith("not valid YAML: ")
+
+
+def test_bytes_that_are_no_text_are_an_error(tmp_path):
+    (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ValidationError, match=r"bad\.yaml: not valid YAML"):
+        load_yaml(tmp_path / "bad.yaml", Settings)
+
+
+def test_a_stage_without_a_file_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(ValidationError, match=r"nowhere\.yaml: No such file"):
+        load_settings("nowhere", folder=tmp_path)
+
+
+@pytest.mark.parametrize("stage", ["", "../dev", "Dev", "dev\n", "a" * 17, "1st", "dév"])
+def test_what_is_no_stage_name_is_refused_before_any_file_is_read(stage):
+    with pytest.raises(ValidationError, match=r"^stage: "):
+        load_settings(stage)
+
+
+@pytest.mark.parametrize("coefficient", ["a", "b", "c"])
+def test_a_coefficient_that_is_not_finite_is_an_error(tmp_path, coefficient):
+    settings = changed(f"thermistor.coefficients.{coefficient}", float("inf"))
+    settings["thermistor"]["accepted_resistance_ohm"]["min"] = 2.0
+    assert load_error(tmp_path, settings).startswith("thermistor")
+
+
+def test_broken_json_of_our_own_is_a_validation_error():
+    with pytest.raises(ValidationError, match="truncated"):
+        decode_json("{", Settings)
+    with pytest.raises(ValidationError, match=r"^message_retention_seconds: required"):
+        decode_json("{}", Settings)
+
+
+@given(st.text())
+def test_a_shortened_text_keeps_its_start_and_is_never_long(text):
+    short = shorten(text)
+    assert len(short) <= 80
+    assert short == text or (text.startswith(short[:-1]) and short.endswith("…"))
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20))  # fmt: skip
+def test_anything_that_is_no_thermistor_is_a_validation_error(value):
+    with pytest.raises(ValidationError, match=r"(?s)\A.+: "):
+        convert(value, Thermistor)

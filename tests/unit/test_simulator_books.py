@@ -1,0 +1,129 @@
+"""The books of a run: summary and dump."""
+
+import csv
+import math
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.errors import ValidationError
+from chalicelib.thermistor import Status
+from simulator.client import Answer, Exchange, PostedReading, parse_endpoint
+from simulator.dump import COLUMNS, Dump
+from simulator.summary import Tally, format_summary, measure_latency
+
+
+def exchange(http_status=200, status=Status.OK, temperature=20.1, sensor_id="7", error=None):
+    posted = PostedReading(
+        sensor_id=sensor_id, location_id="2", value=0.1 + 0.2, timestamp="2026-03-01T12:00:00.000001Z"
+    )
+    answer = None if status is None else Answer(status, temperature)
+    return Exchange(reading=posted, http_status=http_status, answer=answer, error=error)
+
+
+def summary_of(exchanges, not_sent=0):
+    tally = Tally()
+    for one in exchanges:
+        tally.add(one, latency_seconds=0.01, late_seconds=0.0)
+    return tally.summarize(seed=1, elapsed_seconds=2.0, not_sent=not_sent)
+
+
+def test_every_reading_is_counted_once_by_status_or_by_error():
+    summary = summary_of(
+        [
+            exchange(),
+            exchange(status=Status.TEMPERATURE_TOO_LOW),
+            exchange(status=Status.BROKEN, temperature=None),
+            exchange(status=Status.BROKEN, temperature=None),
+            exchange(http_status=400, status=None, error="value: must be finite"),
+            exchange(http_status=None, status=None, error="timed out"),
+            exchange(http_status=200, status=None, error="no JSON"),
+        ]
+    )
+    assert (summary.sent, summary.accepted, summary.broken, summary.failed) == (7, 2, 2, 3)
+    assert summary.by_error == {"HTTP 400": 1, "connection error": 1, "unreadable answer": 1}
+    assert summary.broken_sensors_by_location == {"2": 1}
+    assert summary.requests_per_second == 3.5
+
+
+def test_the_summary_tells_counts_errors_latency_and_what_was_not_sent():
+    text = format_summary(
+        summary_of([exchange(), exchange(http_status=503, status=None, error="try later")], not_sent=12)
+    )
+    words = text.split()
+    assert words[words.index("OK") + 1] == "1"
+    assert words[words.index("BROKEN") + 1] == "0"
+    assert "try later" in text
+    assert "p50 10.0 ms, p95 10.0 ms, p99 10.0 ms" in text
+    assert "12 due readings were not sent" in text
+
+
+def test_a_run_without_any_reading_has_a_summary():
+    assert "0 readings sent" in format_summary(summary_of([]))
+
+
+@given(st.lists(st.floats(0, 100), min_size=1))
+def test_a_percentile_is_the_least_latency_that_enough_requests_stay_within(latencies):
+    latency = measure_latency(latencies)
+    for percent, value in ((50, latency.p50_seconds), (95, latency.p95_seconds), (99, latency.p99_seconds)):
+        enough = math.ceil(len(latencies) * percent / 100)
+        assert value in latencies
+        assert sum(one <= value for one in latencies) >= enough
+        assert sum(one < value for one in latencies) < enough
+
+
+def test_the_dump_keeps_full_precision_and_leaves_absent_cells_empty(tmp_path):
+    with Dump(tmp_path / "dump.csv") as dump:
+        dump.add(0, exchange())
+        dump.add(1, exchange(status=Status.BROKEN, temperature=None))
+        dump.add(2, exchange(http_status=None, status=None, error="timed out"))
+    assert (tmp_path / "dump.csv").read_text().splitlines() == [
+        ",".join(COLUMNS),
+        "7,2,0.30000000000000004,200,OK,20.1,2026-03-01T12:00:00.000001Z",
+        "7,2,0.30000000000000004,200,BROKEN,,2026-03-01T12:00:00.000001Z",
+        "7,2,0.30000000000000004,,,,2026-03-01T12:00:00.000001Z",
+    ]
+
+
+@given(st.randoms(use_true_random=False), st.integers(0, 30), st.integers(0, 5))
+def test_the_dump_is_in_the_order_of_sending_even_when_answers_never_came(tmp_path_factory, source, count, gaps):
+    path = tmp_path_factory.mktemp("dump") / "dump.csv"
+    numbers = source.sample(range(count + gaps), count)
+    with Dump(path) as dump:
+        for number in numbers:
+            dump.add(number, exchange(sensor_id=str(number)))
+    with path.open(newline="") as file:
+        assert [int(row["sensor_id"]) for row in csv.DictReader(file)] == sorted(numbers)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:8000", "ftp://host", "http://", "http://host:port", "http://host:99999", "http://a..b/api",
+     "http://host/a b", "http://host/\n", "http://user:secret@host/", "http://host/?stage=api", "http://[::1"],
+)  # fmt: skip
+def test_a_wrong_url_is_an_error_that_says_so(url):
+    with pytest.raises(ValidationError, match=r"^url: "):
+        parse_endpoint(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [("http://host", "/readings"), ("http://host:80/", "/readings"), ("https://host/api/", "/api/readings")],
+)
+def test_readings_go_below_the_url(url, path):
+    assert parse_endpoint(url).path == path
+
+
+def test_a_token_of_two_lines_is_an_error():
+    with pytest.raises(ValidationError, match=r"^token: "):
+        parse_endpoint("http://host", token="one\ntwo")
+
+
+def test_the_tally_agrees_with_a_plain_count():
+    source = random.Random(4)
+    statuses = source.choices(list(Status), k=200)
+    summary = summary_of(exchange(status=status) for status in statuses)
+    assert summary.by_status == Counter(statuses)

@@ -1,0 +1,62 @@
+"""The simulator's configuration: defaults, bounds, and errors that name file and key."""
+
+from pathlib import Path
+
+import pytest
+
+from chalicelib.errors import ValidationError
+from simulator.config import SimulatorConfig, load_config
+
+SIMULATOR = Path(__file__).parents[2] / "simulator"
+
+
+def test_the_shipped_configuration_states_the_defaults():
+    assert load_config(SIMULATOR / "config.yaml") == SimulatorConfig()
+
+
+def test_the_defaults_are_8000_sensors_for_ten_seconds():
+    config = SimulatorConfig()
+    assert (config.meta.locations, config.meta.sensors) == (8, 1000)
+    assert (config.sensor.min_r, config.sensor.max_r) == (0.1, 20_500)
+    timer = config.timer
+    assert (timer.total_runtime_seconds, timer.min_delay_seconds, timer.max_delay_seconds) == (10, 1, 10)
+    assert timer.time_scale == 1
+
+
+def test_the_demo_covers_a_quarter_of_an_hour_of_all_eight_locations():
+    config = load_config(SIMULATOR / "demo.yaml")
+    assert config.meta.locations == 8
+    assert config.timer.total_runtime_seconds * config.timer.time_scale >= 15 * 60
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("meta: {locations: 0}", "meta.locations"),
+        ("meta: {sensors: -1}", "meta.sensors"),
+        ("meta: {sensors: 2.5}", "meta.sensors"),
+        ("meta: {sensors: yes}", "meta.sensors"),
+        ("meta: {sensors: many}", "meta.sensors"),
+        ("meta: {locations: 1000, sensors: 1000}", "meta: locations times sensors"),
+        ("sensor: {min_r: -1}", "sensor.min_r"),
+        ("sensor: {max_r: .inf}", "sensor.max_r"),
+        ("sensor: {max_r: .nan}", "sensor.max_r"),
+        ("sensor: {min_r: 2, max_r: 1}", "sensor: min_r"),
+        ("timer: {total_runtime_seconds: 0}", "timer.total_runtime_seconds"),
+        ("timer: {total_runtime_seconds: ten}", "timer.total_runtime_seconds"),
+        ("timer: {min_delay_seconds: -0.1}", "timer.min_delay_seconds"),
+        ("timer: {min_delay_seconds: 0, max_delay_seconds: 0}", "timer.max_delay_seconds"),
+        ("timer: {min_delay_seconds: 3, max_delay_seconds: 2}", "timer: min_delay_seconds"),
+        ("timer: {time_scale: 0.5}", "timer.time_scale"),
+        ("load: {workers: 0}", "load.workers"),
+        ("load: {threads: 3}", "load.threads"),
+        ("timers: {}", "timers"),
+        ("meta: [8, 1000]", "meta"),
+    ],
+)
+def test_a_wrong_configuration_is_an_error_that_names_file_and_key(tmp_path, text, key):
+    path = tmp_path / "sensors.yaml"
+    path.write_text(text)
+    with pytest.raises(ValidationError) as error:
+        load_config(path)
+    assert str(error.value).startswith(f"{path}: {key}")

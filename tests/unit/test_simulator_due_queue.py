@@ -1,0 +1,98 @@
+"""The queue of due readings: order, one reading per sensor at a time, and an honest count of what is left."""
+
+import itertools
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simulator.due_queue import GRACE_US, DueQueue
+from simulator.schedule import PlannedReading
+
+END_US = 1_000
+
+
+class FakeStopwatch:
+    def __init__(self, us):
+        self.us = us
+
+    def elapsed_us(self):
+        return self.us
+
+
+def reading(sensor_id, due_us):
+    return PlannedReading(str(sensor_id), "1", 100.0, due_us)
+
+
+def queue_of(dues_by_sensor, elapsed_us=END_US):
+    stopwatch = FakeStopwatch(elapsed_us)
+    fleet = [iter([reading(n, due) for due in dues]) for n, dues in enumerate(dues_by_sensor)]
+    return DueQueue(fleet, END_US, stopwatch.elapsed_us), stopwatch
+
+
+def take_all(queue):
+    turns = []
+    while (turn := queue.take()) is not None:
+        turns.append(turn)
+        queue.done(turn)
+    return turns
+
+
+@given(st.lists(st.lists(st.integers(0, END_US - 1), max_size=5).map(sorted), max_size=5))
+def test_one_worker_gets_every_reading_once_in_the_order_of_due_times(dues_by_sensor):
+    queue, _ = queue_of(dues_by_sensor)
+    turns = take_all(queue)
+    assert [turn.reading.due_us for turn in turns] == sorted(itertools.chain(*dues_by_sensor))
+    assert [turn.number for turn in turns] == list(range(len(turns)))
+    assert queue.count_left() == 0
+
+
+def test_a_sensor_has_one_reading_under_way_at_a_time():
+    queue, _ = queue_of([[1, 2], [3]])
+    first, second = queue.take(), queue.take()
+    assert (first.reading.sensor_id, second.reading.sensor_id) == ("0", "1")
+    queue.done(first)
+    assert queue.take().reading.due_us == 2
+
+
+def test_a_late_reading_is_told_by_how_much():
+    queue, _ = queue_of([[400]])
+    assert queue.take().late_us == END_US - 400
+
+
+def test_a_waiting_worker_gets_the_next_reading_of_a_sensor_that_comes_back():
+    queue, _ = queue_of([[1, 2]])
+    turn = queue.take()
+    taken = []
+    waiting = threading.Thread(target=lambda: taken.append(queue.take()))
+    waiting.start()
+    queue.done(turn)
+    waiting.join(timeout=10)
+    assert [turn.reading.due_us for turn in taken] == [2]
+
+
+def test_closing_releases_all_waiting_workers():
+    queue, _ = queue_of([[END_US - 1]], elapsed_us=-3_600_000_000)
+    taken = []
+    workers = [threading.Thread(target=lambda: taken.append(queue.take())) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    queue.close()
+    for worker in workers:
+        worker.join(timeout=10)
+    assert taken == [None, None, None]
+
+
+def test_readings_due_before_the_end_are_sent_within_the_grace_and_not_after_it():
+    queue, stopwatch = queue_of([[1], [2], [3]], elapsed_us=END_US + GRACE_US)
+    assert queue.take().reading.due_us == 1
+    stopwatch.us += 1
+    assert queue.take() is None
+    assert queue.count_left() == 2
+
+
+def test_readings_that_were_not_yet_due_when_interrupted_do_not_count_as_left():
+    queue, _ = queue_of([[1, 2, 600], [3, 700], [800]], elapsed_us=500)
+    queue.done(queue.take())
+    queue.close()
+    assert queue.count_left() == 2

@@ -1,0 +1,216 @@
+"""A file as the workflow's input: formats, bad rows beside good ones, and errors that name what is wrong."""
+
+import gzip
+import json
+
+import duckdb
+import pytest
+
+from chalicelib.ledger import NO_MANIFEST, Counts, report_key
+from tests.factories import NOW, analytics_settings, landed
+from tests.fakes import FakeDynamoDb, FakeObjectStore
+from tests.unit.test_receiver_protocol import land
+from tests.workflow_player import LEDGER_TABLE, WorkflowPlayer
+
+COLUMNS = ["sensor_id", "location_id", "temperature", "timestamp"]
+ROWS = [
+    ["1", "a", 20.5, "2026-03-01T11:58:00Z"],
+    ["2", "a", 21.5, "2026-03-01T11:58:30Z"],
+    ["3", "b:c", -4.0, "2026-03-01T11:59:00Z"],
+]
+
+
+@pytest.fixture
+def player():
+    return WorkflowPlayer(analytics_settings(), FakeObjectStore(), FakeDynamoDb({LEDGER_TABLE: "id"}))
+
+
+def csv(rows=ROWS, columns=COLUMNS, separator=","):
+    return "".join(separator.join(map(str, row)) + "\n" for row in [columns, *rows]).encode()
+
+
+def json_lines(rows=ROWS):
+    return "".join(json.dumps(dict(zip(COLUMNS, row, strict=True))) + "\n" for row in rows).encode()
+
+
+def parquet(tmp_path, rows=ROWS, types=("VARCHAR", "VARCHAR", "DOUBLE", "VARCHAR")):
+    file = tmp_path / "input.parquet"
+    columns = ", ".join(f"unnest(?::{type_}[]) AS {column}" for column, type_ in zip(COLUMNS, types, strict=True))
+    duckdb.connect().execute(
+        f"COPY (SELECT {columns}) TO '{file}'", [list(column) for column in zip(*rows, strict=True)]
+    )
+    return file.read_bytes()
+
+
+def play(player, key, content):
+    player.store.put(key, content)
+    return player.run("static", NOW, {"source": "S3", "key": key})
+
+
+def prepared(player, content, key="input/readings.csv"):
+    """The counts of a run over the file, and its number of rows in each location."""
+    player.store.put(key, content)
+    answer = player.start("static", NOW, {"source": "S3", "key": key}).advance_to("ReportLocations").answer
+    tasks = json.loads(player.store.get(answer["locations_key"]))
+    counts = Counts(**answer["counts"])
+    return counts, {task["location_id"]: task["counts"]["measurements"] for task in tasks}
+
+
+def failure(player, content, key="input/readings.csv"):
+    execution = play(player, key, content)
+    assert execution.status == "FAILED"
+    return execution._data["error"]
+
+
+def report(player, location):
+    return json.loads(player.store.get(report_key(location, "static")))
+
+
+def test_reports_are_written_and_ledger_and_landing_stay_untouched(player):
+    key = land(player, landed())
+    execution = play(player, "input/readings.csv", csv())
+    assert (execution.status, execution.passed[-1]) == ("SUCCEEDED", "Reported")
+    assert player.committed() == NO_MANIFEST
+    assert player.store.list_keys("landing/") == [key]
+    (minute,) = report(player, "a")["minutes"]
+    assert (minute["timestamp"], minute["count"], minute["mean"]) == ("2026-03-01T11:58:00Z", 2, 21.0)
+    assert report(player, "b:c")["minutes"][0]["mean"] == -4.0
+
+
+def test_a_static_run_does_not_see_what_was_reported_before_and_does_not_disturb_it(player):
+    land(player, landed("1", timestamp=NOW))
+    player.run("run-1", NOW)
+    play(player, "input/readings.csv", csv())
+    assert report(player, "a")["measurements"] == 2
+    land(player, landed("2", timestamp=NOW), number=1)
+    player.run("run-2", NOW)
+    assert player.reports()["a"].measurements == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "content"),
+    [
+        ("a.csv", csv()),
+        ("a.csv.gz", gzip.compress(csv())),
+        ("a.jsonl", json_lines()),
+        ("a.jsonl.gz", gzip.compress(json_lines())),
+        ("semicolons.csv", csv(separator=";")),
+        ("tabs.csv", csv(separator="\t")),
+        ("more columns.csv", csv([[*row, "x"] for row in ROWS], [*COLUMNS, "note"])),
+        ("other order.csv", csv([row[::-1] for row in ROWS], COLUMNS[::-1])),
+        ("dos lines.csv", csv().replace(b"\n", b"\r\n")),
+        ("odd [name]*?'.csv", csv()),
+        ("deep/er/a.b.csv", csv()),
+    ],
+)
+def test_every_format_gives_the_same_measurements(player, key, content):
+    assert prepared(player, content, key) == (Counts(measurements=3), {"a": 2, "b:c": 1})
+
+
+@pytest.mark.parametrize(
+    "types",
+    [("VARCHAR", "VARCHAR", "DOUBLE", "VARCHAR"), ("INTEGER", "VARCHAR", "DECIMAL(9, 3)", "TIMESTAMPTZ"),
+     ("BIGINT", "VARCHAR", "FLOAT", "TIMESTAMP")],
+)  # fmt: skip
+def test_parquet_is_read_whatever_fitting_types_it_has(player, tmp_path, types):
+    content = parquet(tmp_path, types=types)
+    assert prepared(player, content, "a.parquet") == (Counts(measurements=3), {"a": 2, "b:c": 1})
+
+
+BAD_ROWS = {
+    "sensor_id": ["a b", "a", 20.5, "2026-03-01T11:58:00Z"],
+    "sensor_id empty": ["", "a", 20.5, "2026-03-01T11:58:00Z"],
+    "sensor_id too long": ["x" * 65, "a", 20.5, "2026-03-01T11:58:00Z"],
+    "location_id": ["1", "a/b", 20.5, "2026-03-01T11:58:00Z"],
+    "temperature text": ["1", "a", "hot", "2026-03-01T11:58:00Z"],
+    "temperature nan": ["1", "a", "nan", "2026-03-01T11:58:00Z"],
+    "temperature inf": ["1", "a", "-inf", "2026-03-01T11:58:00Z"],
+    "temperature impossible": ["1", "a", 1e6, "2026-03-01T11:58:00Z"],
+    "temperature empty": ["1", "a", "", "2026-03-01T11:58:00Z"],
+    "timestamp": ["1", "a", 20.5, "yesterday"],
+    "timestamp empty": ["1", "a", 20.5, ""],
+    "timestamp infinite": ["1", "a", 20.5, "infinity"],
+    "timestamp of another age": ["1", "a", 20.5, "20260-03-01T11:58:00Z"],
+    "timestamp of the last year": ["1", "a", 20.5, "9999-12-31T23:59:59Z"],
+    "timestamp in the future": ["1", "a", 20.5, "2026-03-01T12:05:01Z"],
+    "timestamp before 1970": ["1", "a", 20.5, "1969-12-31T23:59:59Z"],
+}
+
+
+@pytest.mark.parametrize("bad", BAD_ROWS.values(), ids=BAD_ROWS)
+@pytest.mark.parametrize(("key", "encode"), [("a.csv", csv), ("a.jsonl", json_lines)])
+def test_a_bad_row_is_counted_as_invalid_and_its_neighbours_are_measured(player, key, encode, bad):
+    counts, locations = prepared(player, encode([ROWS[0], bad, *ROWS[1:]]), key)
+    assert counts == Counts(measurements=3, invalid=1)
+    assert locations == {"a": 2, "b:c": 1}
+
+
+def test_lines_that_are_no_json_are_counted_as_invalid(player):
+    content = json_lines() + b'{"sensor_id": \n[]\n5\n"text"\n{}\n' + json_lines([["4", "a", 1.0, ROWS[0][3]]])
+    counts, locations = prepared(player, content, "a.jsonl")
+    assert counts == Counts(measurements=4, invalid=5)
+    assert locations == {"a": 3, "b:c": 1}
+
+
+def test_a_csv_row_that_is_cut_short_is_counted_as_invalid(player):
+    counts, _ = prepared(player, csv() + b"4,a,1.0\n" + b"5,a,1.0,2026-03-01T11:58:00Z\n")
+    assert counts == Counts(measurements=4, invalid=1)
+
+
+def test_an_offset_is_taken_off_and_a_time_without_one_is_utc(player):
+    rows = [
+        ["1", "a", 1.0, "2026-03-01T13:58:00+02:00"],
+        ["1", "a", 1.0, "2026-03-01T11:58:00Z"],
+        ["1", "a", 1.0, "2026-03-01 11:58:00"],
+        ["1", "a", 1.0, "2026-03-01T06:58:00.000-05:00"],
+    ]
+    counts, _ = prepared(player, csv(rows))
+    assert (counts.measurements, counts.duplicates) == (1, 3)
+
+
+@pytest.mark.parametrize("missing", COLUMNS)
+def test_a_missing_column_is_named(player, tmp_path, missing):
+    keep = [place for place, column in enumerate(COLUMNS) if column != missing]
+    columns = [COLUMNS[place] for place in keep]
+    rows = [[row[place] for place in keep] for row in ROWS]
+    lines = "".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows).encode()
+    for key, content in (("a.csv", csv(rows, columns)), ("a.jsonl", lines)):
+        error = failure(player, content, key)
+        assert error == {"Error": "ValidationError", "Cause": f"{missing}: the input has no such column"}
+
+
+@pytest.mark.parametrize("key", ["a.txt", "a", "a.csv.zip", "csv", "a.json"])
+def test_an_unknown_format_is_an_error_that_lists_the_known_ones(player, key):
+    error = failure(player, csv(), key)
+    assert error["Error"] == "ValidationError"
+    assert error["Cause"].startswith("key: must end with one of .csv, .csv.gz, .jsonl, .jsonl.gz, .parquet")
+
+
+@pytest.mark.parametrize("key", ["a.csv.gz", "a.jsonl.gz", "a.parquet"])
+def test_a_file_that_is_not_what_its_name_says_is_an_error_that_names_the_format(player, key):
+    error = failure(player, b"neither gzip nor parquet", key)
+    assert error["Error"] == "ValidationError"
+    assert key.removeprefix("a") in error["Cause"]
+
+
+def test_a_file_that_does_not_exist_is_an_error_that_names_it(player):
+    execution = player.run("static", NOW, {"source": "S3", "key": "nowhere.csv"})
+    assert execution._data["error"] == {"Error": "ObjectNotFoundError", "Cause": "no object nowhere.csv"}
+
+
+def test_a_key_as_long_as_s3_allows_is_read(player):
+    assert prepared(player, csv(), "x" * 1_020 + ".csv")[0] == Counts(measurements=3)
+
+
+@pytest.mark.parametrize(("key", "content"), [("a.csv", csv([])), ("a.jsonl", b"")])
+def test_a_file_without_rows_is_a_successful_run_without_reports(player, key, content):
+    execution = play(player, key, content)
+    assert execution.status == "SUCCEEDED"
+    assert player.store.list_keys("reports/") == []
+
+
+def test_duplicates_and_late_rows_are_counted_as_in_any_run(player):
+    rows = [*ROWS, ROWS[0], ["1", "a", 1.0, "2026-02-27T12:00:00Z"]]
+    counts, locations = prepared(player, csv(rows))
+    assert counts == Counts(measurements=3, duplicates=1, late=1)
+    assert locations == {"a": 2, "b:c": 1}

@@ -1,0 +1,135 @@
+"""The Steinhart–Hart equation against values of higher precision, and what temperatures mean."""
+
+import math
+
+import mpmath
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.thermistor import Coefficients, ResistanceRange, Status, StatusLimits, Thermistor
+from tests.factories import thermistor
+
+RESISTANCES = st.floats(1.0, 20_000.0)
+
+
+def reference_celsius(resistance_ohm, a, b, c):
+    """The equation in 40 digits."""
+    with mpmath.workdps(40):
+        log_r = mpmath.log(mpmath.mpf(resistance_ohm))
+        return 1 / (mpmath.mpf(a) + mpmath.mpf(b) * log_r + mpmath.mpf(c) * log_r**3) - mpmath.mpf("273.15")
+
+
+@pytest.mark.parametrize(
+    ("resistance_ohm", "celsius"),
+    [
+        (1, 441.13571428571428571),
+        (10, 240.48145361863449419),
+        (100, 126.67501630177699833),
+        (1000, 52.607285575886294983),
+        (2000, 35.027047412120043204),
+        (5000, 14.227557725477833435),
+        (10000, 0.05903890202605449353),
+        (20000, -12.956104420444635072),
+    ],
+)
+def test_the_default_thermistor_gives_the_reference_temperatures(resistance_ohm, celsius):
+    assert thermistor().temperature_celsius(resistance_ohm) == pytest.approx(celsius, abs=1e-10)
+
+
+@given(RESISTANCES)
+def test_the_equation_agrees_with_40_digits(resistance_ohm):
+    expected = reference_celsius(resistance_ohm, 1.40e-3, 2.37e-4, 9.90e-8)
+    assert abs(thermistor().temperature_celsius(resistance_ohm) - expected) < 1e-10
+
+
+@given(st.floats(1e-4, 5e-3), st.floats(1e-5, 1e-3), st.floats(0, 1e-6), st.floats(1.0, 1e6))
+def test_other_coefficients_agree_with_40_digits_too(a, b, c, resistance_ohm):
+    sensor = thermistor(a, b, c, lowest=1.0, highest=1e6)
+    expected = reference_celsius(resistance_ohm, a, b, c)
+    assert abs(sensor.temperature_celsius(resistance_ohm) - expected) < 1e-11 * abs(expected + 273.15)
+
+
+@given(RESISTANCES, RESISTANCES)
+def test_a_higher_resistance_never_means_a_higher_temperature(one, other):
+    low, high = sorted([one, other])
+    assert thermistor().temperature_celsius(low) >= thermistor().temperature_celsius(high)
+
+
+@given(st.integers(1, 19_999))
+def test_an_ohm_more_is_measurably_colder(resistance_ohm):
+    sensor = thermistor()
+    assert sensor.temperature_celsius(resistance_ohm) > sensor.temperature_celsius(resistance_ohm + 1)
+
+
+@pytest.mark.parametrize("resistance_ohm", [1.0, 20_000.0, 1, 20_000, math.nextafter(1, 2), 19_999.999])
+def test_both_ends_of_the_range_belong_to_a_working_sensor(resistance_ohm):
+    assert thermistor().accepts(resistance_ohm)
+
+
+@pytest.mark.parametrize(
+    "resistance_ohm",
+    [math.nextafter(1, 0), math.nextafter(20_000, math.inf), 0.0, -0.0, -5.0, 1e308, math.inf, -math.inf, math.nan],
+)
+def test_a_resistance_outside_the_range_is_refused(resistance_ohm):
+    assert not thermistor().accepts(resistance_ohm)
+    with pytest.raises(ValueError, match="outside the accepted range"):
+        thermistor().temperature_celsius(resistance_ohm)
+
+
+@pytest.mark.parametrize(
+    ("celsius", "status"),
+    [
+        (-273.15, Status.TEMPERATURE_TOO_LOW),
+        (math.nextafter(20.0, 0), Status.TEMPERATURE_TOO_LOW),
+        (20.0, Status.OK),
+        (math.nextafter(100.0, 0), Status.OK),
+        (100.0, Status.TEMPERATURE_TOO_HIGH),
+        (math.nextafter(250.0, 0), Status.TEMPERATURE_TOO_HIGH),
+        (250.0, Status.TEMPERATURE_CRITICAL),
+        (1e5, Status.TEMPERATURE_CRITICAL),
+    ],
+)
+def test_a_limit_belongs_to_the_warmer_status(celsius, status):
+    assert thermistor().status(celsius) is status
+
+
+@pytest.mark.parametrize(
+    ("b", "c"), [(0.0, 9.9e-8), (-1e-4, 9.9e-8), (2.37e-4, -1e-9), (math.nan, 9.9e-8), (2.37e-4, math.nan)]
+)
+def test_coefficients_without_a_falling_curve_are_refused(b, c):
+    with pytest.raises(ValueError, match="b > 0 and c >= 0"):
+        Coefficients(1.4e-3, b, c)
+
+
+@pytest.mark.parametrize("coefficients", [(math.inf, 1, 1), (math.nan, 1, 1), (1, math.inf, 1), (1, 1, math.inf)])
+def test_coefficients_that_are_not_finite_are_refused(coefficients):
+    with pytest.raises(ValueError, match="finite"):
+        Coefficients(*coefficients)
+
+
+@pytest.mark.parametrize(("lowest", "highest"), [(0, 1), (-1, 1), (2, 1), (1, 1), (1, math.inf), (math.nan, 1)])
+def test_an_impossible_range_is_refused(lowest, highest):
+    with pytest.raises(ValueError, match="0 < min < max"):
+        ResistanceRange(lowest, highest)
+
+
+@pytest.mark.parametrize("limits", [(20, 20, 30), (30, 20, 40), (1, 2, math.nan), (math.nan, 2, 3)])
+def test_limits_that_do_not_rise_are_refused(limits):
+    with pytest.raises(ValueError, match="must hold"):
+        StatusLimits(*limits)
+
+
+@pytest.mark.parametrize("a", [-1.0, -2.37e-4 * math.log(2)])
+def test_coefficients_that_give_no_temperature_in_the_range_are_refused(a):
+    with pytest.raises(ValueError, match=r"give no temperature at 1\.5 ohm"):
+        thermistor(a=a, lowest=1.5)
+
+
+def test_a_thermistor_is_read_from_its_settings_and_names_a_broken_rule():
+    settings = msgspec.to_builtins(thermistor())
+    assert msgspec.convert(settings, Thermistor) == thermistor()
+    settings["coefficients"]["b"] = -1.0
+    with pytest.raises(msgspec.ValidationError, match=r"b > 0 .* at `\$\.coefficients`"):
+        msgspec.convert(settings, Thermistor)
