@@ -1,0 +1,26 @@
+variable "config_path" {
+  description = "Settings of the stage, the YAML file that the application reads. Its name without .yaml is the stage."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,15}\\.yaml$", basename(var.config_path)))
+    error_message = "config_path must name a file <stage>.yaml, the stage in lower case, such as ../chalicelib/config/dev.yaml."
+  }
+}
+
+variable "aws_region" {
+  description = "Region of everything."
+  type        = string
+}
+
+variable "alert_email" {
+  description = "Address that gets every alert and alarm once it has confirmed the subscription; null for none."
+  type        = string
+  default     = null
+}
+
+variable "signing_key_version" {
+  description = "Raise it to replace the signing key. Tokens of the replaced key are refused from then on."
+  type        = number
+  default     = 1
+}

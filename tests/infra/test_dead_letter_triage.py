@@ -1,0 +1,171 @@
+"""Dead letters are told about, sent back or set aside, and none is lost on the way."""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import ModuleType
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from tests.infra.terraform_files import INFRA
+
+GOOD = '[{"sensor_id":"1"}]'
+NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
+
+
+def load_function() -> ModuleType:
+    """Import the function as Lambda does, by its file."""
+    path = INFRA / "dead_letter_triage" / "dead_letter_triage.py"
+    spec = importlib.util.spec_from_file_location("dead_letter_triage", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["dead_letter_triage"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+function = load_function()
+
+
+class Account:
+    """An account with the queues and the bucket, and what is in them."""
+
+    def __init__(self) -> None:
+        self.sqs = boto3.client("sqs", region_name="us-east-1")
+        self.s3 = boto3.client("s3", region_name="us-east-1")
+        self.s3.create_bucket(Bucket="data")
+        self.queue_url, self.dead_letters_url = (
+            self.sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("measurements", "dead-letters")
+        )
+        self.places = function.Places(self.dead_letters_url, self.queue_url, "data")
+
+    def bury(self, *bodies: str) -> None:
+        for body in bodies:
+            self.sqs.send_message(QueueUrl=self.dead_letters_url, MessageBody=body)
+
+    def triage(self, action: str, limit: int = 100, sqs: Any = None) -> Any:
+        triage = function.Triage(self.places, sqs or self.sqs, self.s3, lambda: NOW)
+        return triage.run(action, limit, lambda: 300_000)
+
+    def bodies(self, queue_url: str) -> list[str]:
+        found: list[str] = []
+        while messages := self.sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages"):
+            found += [message["Body"] for message in messages]
+        return sorted(found)
+
+    def set_aside(self) -> list[dict[str, Any]]:
+        listed = self.s3.list_objects_v2(Bucket="data").get("Contents", [])
+        assert all(item["Key"].startswith("quarantine/") for item in listed)
+        return [json.loads(self.s3.get_object(Bucket="data", Key=item["Key"])["Body"].read()) for item in listed]
+
+
+class Unwilling:
+    """An SQS client of which one call fails for some messages."""
+
+    def __init__(self, sqs: Any, call: str, failures: int) -> None:
+        self._sqs = sqs
+        self._call = call
+        self._failures = failures
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._call and self._failures:
+            self._failures -= 1
+            return self._fail
+        return getattr(self._sqs, name)
+
+    def _fail(self, **_: Any) -> None:
+        raise ClientError({"Error": {"Code": "InternalError", "Message": "try again"}}, self._call)
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with mock_aws():
+        yield Account()
+
+
+def test_a_report_counts_by_reason_and_leaves_every_message_to_be_had(account: Account) -> None:
+    account.bury(GOOD, "rubbish", "{}", "[1]", *["more rubbish"] * 20)
+    report = account.triage("report")
+    assert (report.examined, report.moved, report.failed, report.remaining) == (24, 0, 0, 24)
+    assert dict(report.reasons) == {
+        "looks like measurements: the consumer failed": 1,
+        "not JSON": 21,
+        "not a list of measurements": 1,
+        "a list of other things than measurements": 1,
+    }
+    assert len(account.bodies(account.dead_letters_url)) == 24
+
+
+def test_redriven_messages_are_in_the_queue_as_they_were(account: Account) -> None:
+    attributes = {"trace": {"DataType": "String", "StringValue": "abc"}}
+    account.sqs.send_message(QueueUrl=account.dead_letters_url, MessageBody=GOOD, MessageAttributes=attributes)
+    report = account.triage("redrive")
+    assert (report.examined, report.moved, report.remaining) == (1, 1, 0)
+    (message,) = account.sqs.receive_message(QueueUrl=account.queue_url, MessageAttributeNames=["All"])["Messages"]
+    assert message["Body"] == GOOD
+    assert message["MessageAttributes"]["trace"]["StringValue"] == "abc"
+
+
+def test_what_is_set_aside_is_in_quarantine_with_the_reason(account: Account) -> None:
+    account.bury("rubbish")
+    report = account.triage("quarantine")
+    assert (report.moved, report.remaining) == (1, 0)
+    (content,) = account.set_aside()
+    assert content["body"] == "rubbish"
+    assert content["reasons"] == ["dead letter: not JSON"]
+    assert content["quarantined_at"] == "2026-01-31T09:00:00Z"
+
+
+def test_no_more_messages_are_taken_than_the_limit_says(account: Account) -> None:
+    account.bury(*(f"{number}" for number in range(15)))
+    report = account.triage("redrive", limit=12)
+    assert (report.examined, report.moved, report.remaining) == (12, 12, 3)
+
+
+def test_a_message_that_cannot_be_sent_stays_and_the_others_go(account: Account) -> None:
+    account.bury(*(f"{number}" for number in range(5)))
+    report = account.triage("redrive", sqs=Unwilling(account.sqs, "send_message", 2))
+    assert (report.moved, report.failed, report.remaining) == (3, 2, 2)
+    assert len(account.bodies(account.queue_url)) == 3
+
+
+def test_a_message_that_cannot_be_deleted_is_in_both_places_and_not_in_none(account: Account) -> None:
+    account.bury(GOOD)
+    report = account.triage("quarantine", sqs=Unwilling(account.sqs, "delete_message", 1))
+    assert (report.moved, report.failed, report.remaining) == (0, 1, 1)
+    assert len(account.set_aside()) == 1
+
+
+def test_no_message_is_taken_when_the_time_is_nearly_up(account: Account) -> None:
+    account.bury(GOOD)
+    triage = function.Triage(account.places, account.sqs, account.s3, lambda: NOW)
+    assert triage.run("redrive", 10, lambda: 5_000).examined == 0
+
+
+@pytest.mark.parametrize(
+    ("event", "complaint"),
+    [
+        (None, "action"),
+        ({}, "action"),
+        ({"action": "delete"}, "action"),
+        ({"action": "redrive", "limit": 0}, "limit"),
+        ({"action": "redrive", "limit": True}, "limit"),
+        ({"action": "redrive", "limit": "10"}, "limit"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused_by_name(event: Any, complaint: str) -> None:
+    with pytest.raises(function.TriageError, match=f"^{complaint}: "):
+        function.parse_request(event)
+
+
+def test_without_a_limit_a_thousand_messages_are_taken() -> None:
+    assert function.parse_request({"action": "report"}) == ("report", 1_000)

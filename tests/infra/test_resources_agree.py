@@ -1,0 +1,257 @@
+"""Terraform, the local cloud, the settings, Chalice's configuration and the workflow speak of the same things."""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from chalicelib.settings import Settings, load_settings
+from simulator.stack import Resources, create_resources, function_name
+from tests.infra.app_code import app_functions
+from tests.infra.terraform_files import PROJECT, in_stage, load, local_values, resources
+from tests.workflow_player import DEFINITION
+
+CHALICE = json.loads((PROJECT / ".chalice" / "config.json").read_text())
+STAGES = tuple(CHALICE["stages"])
+# Chalice names the handler of the API in its configuration.
+API = "api_handler"
+
+
+@pytest.fixture(params=STAGES)
+def stage(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def settings(stage: str) -> Settings:
+    return load_settings(stage)
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with mock_aws():
+        yield cache(lambda service: boto3.client(service, region_name="us-east-1"))
+
+
+@pytest.fixture
+def local(stage: str, settings: Settings, client: Any) -> Resources:
+    """What the local cloud makes."""
+    return create_resources(stage, settings, client)
+
+
+def chalice_setting(stage: str, function: str, key: str) -> Any:
+    """Look a key up where Chalice does, in its order."""
+    places = (
+        CHALICE["stages"][stage].get("lambda_functions", {}).get(function, {}),
+        CHALICE["stages"][stage],
+        CHALICE["lambda_functions"].get(function, {}),
+        CHALICE,
+    )
+    return next((place[key] for place in places if key in place), None)
+
+
+def chalice_functions() -> list[str]:
+    return [API if name == "app" else name for name in app_functions()]
+
+
+def named_by_terraform(type_: str, attribute: str, stage: str) -> set[str]:
+    return {in_stage(body[attribute], stage) for body in resources(type_).values()}
+
+
+def test_terraform_and_the_local_cloud_make_the_same_tables(stage: str, client: Any, local: Resources) -> None:
+    by_terraform = {in_stage(body["name"], stage): body for body in resources("aws_dynamodb_table").values()}
+    assert set(by_terraform) == {local.registry_table, local.idempotency_table, local.ledger_table}
+    for name, body in by_terraform.items():
+        described = client("dynamodb").describe_table(TableName=name)["Table"]
+        assert described["KeySchema"] == [{"AttributeName": body["hash_key"], "KeyType": "HASH"}]
+        assert described["AttributeDefinitions"] == [
+            {"AttributeName": attribute["name"], "AttributeType": attribute["type"]} for attribute in body["attribute"]
+        ]
+        assert described["BillingModeSummary"]["BillingMode"] == body["billing_mode"]
+        expiry = client("dynamodb").describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+        assert expiry.get("AttributeName") == next((ttl["attribute_name"] for ttl in body.get("ttl", [])), None)
+
+
+def test_idempotency_records_expire_by_the_attribute_that_the_code_writes() -> None:
+    (expiry,) = resources("aws_dynamodb_table")["idempotency"]["ttl"]
+    assert (expiry["enabled"], expiry["attribute_name"]) == (True, "expiration")
+    assert '"expiration"' in (PROJECT / "chalicelib" / "alerts.py").read_text()
+
+
+def test_every_table_can_be_restored_and_only_devs_can_be_deleted() -> None:
+    for body in resources("aws_dynamodb_table").values():
+        assert body["point_in_time_recovery"] == [{"enabled": True}]
+        assert body["server_side_encryption"] == [{"enabled": True}]
+        assert body["deletion_protection_enabled"] == "${local.protected}"
+    assert local_values()["protected"] == '${local.stage != "dev"}'
+
+
+def test_terraform_and_the_local_cloud_make_the_same_queues(
+    stage: str, settings: Settings, client: Any, local: Resources
+) -> None:
+    queues = resources("aws_sqs_queue")
+    for name, url in (("measurements", local.queue_url), ("dead_letters", local.dead_letter_queue_url)):
+        made = client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+        assert made["QueueArn"].endswith(f":{in_stage(queues[name]['name'], stage)}")
+        assert made["MessageRetentionPeriod"] == str(14 * 24 * 3600)
+        assert queues[name]["message_retention_seconds"] == "${local.queue_retention_seconds}"
+        assert queues[name]["sqs_managed_sse_enabled"] is True
+    assert local_values()["queue_retention_seconds"] == "${14 * 24 * 3600}"
+    main = client("sqs").get_queue_attributes(QueueUrl=local.queue_url, AttributeNames=["All"])["Attributes"]
+    assert main["VisibilityTimeout"] == str(settings.message_retention_seconds)
+    assert queues["measurements"]["visibility_timeout_seconds"] == "${local.settings.message_retention_seconds}"
+    receives = json.loads(main["RedrivePolicy"])["maxReceiveCount"]
+    assert f"maxReceiveCount = {receives}" in queues["measurements"]["redrive_policy"]
+
+
+def test_terraform_and_the_local_cloud_make_the_same_bucket_topic_and_workflow(stage: str, local: Resources) -> None:
+    bucket = local.bucket.replace("123456789012", "${local.account_id}")
+    assert named_by_terraform("aws_s3_bucket", "bucket", stage) == {bucket}
+    assert named_by_terraform("aws_sns_topic", "name", stage) == {local.topic_arn.rpartition(":")[2]}
+    assert named_by_terraform("aws_sfn_state_machine", "name", stage) == {local.state_machine_arn.rpartition(":")[2]}
+    assert in_stage(local_values()["workflow_name"], stage) == local.state_machine_arn.rpartition(":")[2]
+
+
+def test_terraform_and_the_local_cloud_tell_the_application_the_same(stage: str, client: Any, local: Resources) -> None:
+    name = in_stage(resources("aws_ssm_parameter")["resources"]["name"], stage)
+    told = json.loads(client("ssm").get_parameter(Name=name)["Parameter"]["Value"])
+    assert set(told) == set(local_values()["resources"])
+
+
+def test_terraform_fills_every_placeholder_of_the_workflow() -> None:
+    call = local_values()["workflow_definition"]
+    given = dict(re.findall(r"(\w+) = ([\w.]+)", call))
+    placeholders = set(re.findall(r"\$\{(\w+)\}", (PROJECT / "stepfunctions" / "analytics.asl.json").read_text()))
+    assert set(given) == placeholders
+    assert given["max_concurrency"] == "local.settings.analytics.max_concurrency"
+
+
+def test_what_terraform_reads_from_the_settings_is_there(stage: str) -> None:
+    read = set()
+    for file in (PROJECT / "infra").glob("*.tf"):
+        read |= set(re.findall(r"local\.settings((?:\.\w+)+)", file.read_text()))
+    assert read
+    for path in read:
+        value: Any = load_settings(stage)
+        for key in path.removeprefix(".").split("."):
+            value = getattr(value, key)
+        assert isinstance(value, int), path
+
+
+def test_the_functions_that_terraform_names_are_those_of_the_application(stage: str) -> None:
+    named = {key: in_stage(name, stage) for key, name in local_values()["functions"].items()}
+    # What stands alone is an expression to the parser.
+    deployed = {"api" if name == "app" else name: function_name(stage, name) for name in app_functions()}
+    assert named == deployed
+
+
+def test_the_functions_that_the_workflow_calls_are_in_the_application() -> None:
+    called = set(re.findall(r"\$\{(\w+)_arn\}", json.dumps(DEFINITION))) - {"topic"}
+    assert called
+    assert called <= set(app_functions())
+
+
+def test_chalice_configures_the_functions_of_the_application_and_no_others(stage: str) -> None:
+    functions = set(chalice_functions())
+    assert set(CHALICE["stages"][stage]["lambda_functions"]) == functions
+    assert set(CHALICE["lambda_functions"]) <= functions
+    for function in functions:
+        assert chalice_setting(stage, function, "lambda_memory_size") >= 128
+        assert 1 <= chalice_setting(stage, function, "lambda_timeout") <= 900
+        assert chalice_setting(stage, function, "reserved_concurrency") >= 1
+        assert chalice_setting(stage, function, "autogen_policy") is False
+
+
+def test_every_function_is_told_its_stage(stage: str) -> None:
+    assert CHALICE["stages"][stage]["environment_variables"] == {"THERMONET_STAGE": stage}
+
+
+def test_metrics_of_the_api_tell_the_stages_apart(stage: str) -> None:
+    assert CHALICE["stages"][stage]["api_gateway_stage"] == stage
+
+
+def test_every_log_is_kept_as_long(stage: str) -> None:
+    days = local_values()["log_retention_days"]
+    for function in chalice_functions():
+        # Chalice would make a log group of another name than that of the API's handler.
+        assert chalice_setting(stage, function, "log_retention_in_days") == (None if function == API else days)
+    for body in resources("aws_cloudwatch_log_group").values():
+        assert body["retention_in_days"] == "${local.log_retention_days}"
+    log_groups = named_by_terraform("aws_cloudwatch_log_group", "name", stage)
+    assert "/aws/lambda/${local.functions.api}" in log_groups
+
+
+def test_a_message_stays_invisible_until_its_consumer_is_surely_done(stage: str, settings: Settings) -> None:
+    timeout = chalice_setting(stage, "buffer_measurements", "lambda_timeout")
+    window = app_functions()["buffer_measurements"]["maximum_batching_window_in_seconds"]
+    # AWS recommends this much, so that throttled polls do not use up a message's tries.
+    assert settings.message_retention_seconds >= 6 * timeout + window
+
+
+def test_no_more_consumers_are_started_than_may_run(stage: str) -> None:
+    most = app_functions()["buffer_measurements"]["maximum_concurrency"]
+    assert 2 <= most <= chalice_setting(stage, "buffer_measurements", "reserved_concurrency")
+
+
+def test_the_reporters_of_a_run_are_never_throttled_by_their_own_limit(stage: str, settings: Settings) -> None:
+    assert chalice_setting(stage, "reporter", "reserved_concurrency") >= settings.analytics.max_concurrency
+
+
+def test_requests_are_answered_before_api_gateway_gives_up(stage: str) -> None:
+    assert chalice_setting(stage, API, "lambda_timeout") < 29
+
+
+def test_functions_are_over_before_the_workflow_gives_up(stage: str) -> None:
+    for function in ("receiver", "reporter"):
+        assert chalice_setting(stage, function, "lambda_timeout") < DEFINITION["TimeoutSeconds"]
+
+
+def test_functions_have_more_memory_than_they_give_to_duckdb(stage: str, settings: Settings) -> None:
+    for function in ("receiver", "reporter"):
+        memory_mb = chalice_setting(stage, function, "lambda_memory_size")
+        assert memory_mb >= settings.analytics.duckdb_memory_limit_mb + 300
+
+
+def test_the_schedules_rule_carries_the_stage(stage: str) -> None:
+    rule = f"{CHALICE['app_name']}-{stage}-start_analytics-event"
+    # Chalice names it so, which a rename of function or application would change.
+    assert rule.startswith(f"thermonet-{stage}-")
+    assert len(rule) <= 64
+
+
+def test_what_must_outlive_months_without_data_never_expires() -> None:
+    rules = resources("aws_s3_bucket_lifecycle_configuration")["data"]["rule"]
+    days = {
+        rule["filter"][0]["prefix"]: rule["expiration"][0]["days"] for rule in rules if rule["filter"][0].get("prefix")
+    }
+    assert set(days) == {"scratch/", "landing/", "quarantine/"}
+    # What the queue would have kept must not be lost sooner in the bucket.
+    assert days["landing/"] > 14
+    (everything,) = [rule for rule in rules if not rule["filter"][0].get("prefix")]
+    assert everything["expiration"] == [{"expired_object_delete_marker": True}]
+
+
+def test_the_bucket_is_private_encrypted_and_reached_by_tls_only() -> None:
+    (block,) = resources("aws_s3_bucket_public_access_block").values()
+    assert [value for key, value in block.items() if key != "bucket"] == [True] * 4
+    (encryption,) = resources("aws_s3_bucket_server_side_encryption_configuration").values()
+    assert encryption["rule"][0]["apply_server_side_encryption_by_default"] == [{"sse_algorithm": "AES256"}]
+    assert "data" in resources("aws_s3_bucket_policy")
+    assert load(PROJECT / "infra" / "bucket.tf")["data"][0]["aws_iam_policy_document"]["data_access"]["statement"][0][
+        "condition"
+    ] == [{"test": "Bool", "variable": "aws:SecureTransport", "values": ["false"]}]
+
+
+def test_the_signing_key_is_written_and_never_stored() -> None:
+    body = resources("aws_ssm_parameter")["signing_keys"]
+    assert body["type"] == "SecureString"
+    assert "value_wo" in body
+    assert "value" not in body

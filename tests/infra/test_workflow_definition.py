@@ -1,0 +1,140 @@
+"""The workflow's definition keeps the rules that its safety rests on."""
+
+import re
+from itertools import chain
+
+import pytest
+
+from tests.workflow_player import DEFINITION
+
+STATES = DEFINITION["States"]
+MAP = STATES["ReportLocations"]
+INNER = MAP["ItemProcessor"]["States"]
+TASKS = {name: state for name, state in chain(STATES.items(), INNER.items()) if state["Type"] == "Task"}
+TRANSIENT_LAMBDA_ERRORS = {
+    "Lambda.ServiceException",
+    "Lambda.AWSLambdaException",
+    "Lambda.SdkClientException",
+    "Lambda.TooManyRequestsException",
+}
+PLACEHOLDERS = {"receiver_arn", "reporter_arn", "topic_arn", "ledger_table", "bucket", "max_concurrency"}
+
+
+def texts(node):
+    """Every text in the definition."""
+    if isinstance(node, dict):
+        return chain.from_iterable(texts(value) for value in node.values())
+    if isinstance(node, list):
+        return chain.from_iterable(texts(value) for value in node)
+    return [node] if isinstance(node, str) else []
+
+
+def successors(state):
+    rules = [*state.get("Choices", []), *state.get("Catch", [])]
+    return [state[key] for key in ("Next", "Default") if key in state] + [rule["Next"] for rule in rules]
+
+
+@pytest.mark.parametrize("states", [STATES, INNER], ids=["workflow", "location"])
+def test_every_state_leads_to_one_that_exists_or_ends(states):
+    for name, state in states.items():
+        assert set(successors(state)) <= states.keys(), name
+        assert successors(state) or state.get("End") or state["Type"] in {"Succeed", "Fail"}, name
+
+
+def test_every_state_can_be_reached():
+    reached, upcoming = set(), [DEFINITION["StartAt"]]
+    while upcoming:
+        name = upcoming.pop()
+        if name not in reached:
+            reached.add(name)
+            upcoming += successors(STATES[name])
+    assert reached == STATES.keys()
+
+
+def test_placeholders_are_those_that_deployments_fill_in():
+    used = set(chain.from_iterable(re.findall(r"\$\{(.*?)\}", text) for text in texts(DEFINITION)))
+    assert used == PLACEHOLDERS
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_tries_again_with_growing_and_random_delays(name):
+    retriers = [rule for rule in TASKS[name]["Retry"] if rule.get("MaxAttempts") != 0]
+    assert retriers
+    for rule in retriers:
+        assert rule["MaxAttempts"] >= 2
+        assert rule["BackoffRate"] > 1
+        assert rule["JitterStrategy"] == "FULL"
+
+
+@pytest.mark.parametrize("name", [name for name, task in TASKS.items() if task["Resource"].endswith("lambda:invoke")])
+def test_functions_are_retried_on_the_transient_errors_of_lambda(name):
+    first = TASKS[name]["Retry"][0]
+    assert set(first["ErrorEquals"]) >= TRANSIENT_LAMBDA_ERRORS
+    assert first["MaxAttempts"] >= 3
+
+
+@pytest.mark.parametrize("name", ["Receive", "ReportLocations", "Commit"])
+def test_whatever_fails_is_notified(name):
+    last = STATES[name]["Catch"][-1]
+    assert (last["ErrorEquals"], last["Next"]) == (["States.ALL"], "NotifyFailure")
+    assert last["ResultPath"] == "$.error", "the input is kept beside the error"
+
+
+def test_a_notified_failure_fails_the_run_even_when_the_topic_fails():
+    notify = STATES["NotifyFailure"]
+    assert notify["Resource"] == "arn:aws:states:::sns:publish"
+    assert notify["Parameters"]["Message"]["error.$"] == "$.error"
+    assert {notify["Next"], *(rule["Next"] for rule in notify["Catch"])} == {"Failed"}
+    assert STATES["Failed"]["Type"] == "Fail"
+
+
+def test_a_run_without_input_succeeds_without_reporting():
+    choice = STATES["AnythingToReport"]
+    (rule,) = choice["Choices"]
+    assert (rule["Variable"], rule["BooleanEquals"], rule["Next"]) == (
+        "$.run.answer.has_input",
+        True,
+        "ReportLocations",
+    )
+    assert STATES[choice["Default"]]["Type"] == "Succeed"
+
+
+def test_locations_are_read_from_the_bucket_by_a_distributed_map_of_bounded_width():
+    assert MAP["ItemProcessor"]["ProcessorConfig"]["Mode"] == "DISTRIBUTED"
+    assert MAP["ItemReader"]["Resource"] == "arn:aws:states:::s3:getObject"
+    assert MAP["ItemReader"]["ReaderConfig"] == {"InputType": "JSON"}
+    assert MAP["ItemReader"]["Parameters"]["Key.$"] == "$.run.answer.locations_key"
+    assert MAP["MaxConcurrency"] == "${max_concurrency}"
+
+
+def test_no_location_may_fail_unnoticed():
+    assert not [key for key in MAP if key.startswith("Tolerated")]
+    assert all("Catch" not in state for state in INNER.values())
+
+
+def test_the_commit_compares_before_it_sets():
+    commit = STATES["Commit"]
+    assert commit["Resource"] == "arn:aws:states:::dynamodb:updateItem"
+    assert commit["Parameters"]["ConditionExpression"] == (
+        "attribute_not_exists(id) OR run_id = :previous_run_id OR run_id = :run_id"
+    )
+    values = commit["Parameters"]["ExpressionAttributeValues"]
+    assert values[":previous_run_id"] == {"S.$": "$.run.answer.previous_run_id"}
+    assert values[":run_id"] == {"S.$": "$.run.answer.run_id"}
+
+
+def test_a_lost_race_is_neither_retried_nor_notified():
+    conflict = ["DynamoDB.ConditionalCheckFailedException"]
+    commit = STATES["Commit"]
+    assert (commit["Retry"][0]["ErrorEquals"], commit["Retry"][0]["MaxAttempts"]) == (conflict, 0)
+    assert (commit["Catch"][0]["ErrorEquals"], commit["Catch"][0]["Next"]) == (conflict, "Overtaken")
+    assert STATES["Overtaken"]["Type"] == "Succeed"
+
+
+def test_only_runs_over_the_queue_are_committed():
+    choice = STATES["Committable"]
+    (rule,) = choice["Choices"]
+    assert (rule["Variable"], rule["StringEquals"], rule["Next"]) == ("$$.Execution.Input.source", "SQS", "Commit")
+    assert choice["Default"] == "Reported"
+    reaching_commit = [name for name, state in STATES.items() if "Commit" in successors(state)]
+    assert reaching_commit == ["Committable"]
