@@ -26,6 +26,10 @@ from chalicelib.workflow import LocationTask, ReportAnswer, RunAnswer, RunReques
 # How long after it stopped to count a measurement can still be delivered again: five times the longest
 # visibility timeout in use is a fraction of this.
 _REDELIVERY_MAX = timedelta(hours=24)
+# A backlog goes into several runs, the oldest first, so that a manifest stays below some MB.
+_OBJECTS_PER_RUN = 50_000
+# Downloaded, loaded and deleted together, so that /tmp never holds all of a run's input.
+_OBJECTS_AT_A_TIME = 256
 # The manifest names all reports of a run; an answer has to stay below Step Functions' 256 KiB.
 _REPORTS_LISTED = 100
 
@@ -69,7 +73,7 @@ class Receiver:
         return RunAnswer(request.run_id, False, previous.run_id, "", "", 0, Counts())
 
     def _claim(self, previous: Manifest) -> list[str]:
-        """Clean up behind the committed run and return the landing objects that no run has counted."""
+        """Clean up behind the committed run and return the oldest landing objects that no run has counted."""
         landed = self._store.list_keys(LANDING_PREFIX)
         counted = set(previous.landing)
         leftovers = [key for key in landed if key in counted]
@@ -77,7 +81,7 @@ class Receiver:
             self._store.delete(self._superseded(previous))
             # Last, since a leftover landing object is what makes the next run repeat all of this.
             self._store.delete(leftovers)
-        return [key for key in landed if key not in counted]
+        return [key for key in landed if key not in counted][:_OBJECTS_PER_RUN]
 
     def _superseded(self, committed: Manifest) -> list[str]:
         """Return the keys that only the run before the committed one still named."""
@@ -132,12 +136,26 @@ class Receiver:
 
     def _load(self, connection: duckdb.DuckDBPyConnection, folder: Path, request: RunRequest, keys: list[str]) -> int:
         """Bring the run's input into the database; return how many of its rows are invalid."""
+        if isinstance(request.input, S3Input):
+            (file,) = self._download(folder, keys)
+            return run_input.load_static(connection, file[1], request.started_at + CLOCK_SKEW_MAX)
+        run_input.create_incoming(connection)
+        invalid = 0
+        for start in range(0, len(keys), _OBJECTS_AT_A_TIME):
+            files = self._download(folder, keys[start : start + _OBJECTS_AT_A_TIME])
+            invalid += self._load_landing(connection, files)
+            for _, path in files:
+                path.unlink()
+        return invalid
+
+    def _download(self, folder: Path, keys: list[str]) -> list[tuple[str, Path]]:
         # Only the end of a key's name tells anything, and a file's name must be shorter than a key may be.
         files = [(key, folder / f"{number:06}-{Path(key).name[-32:]}") for number, key in enumerate(keys)]
         self._store.download(files)
+        return files
+
+    def _load_landing(self, connection: duckdb.DuckDBPyConnection, files: list[tuple[str, Path]]) -> int:
         paths = [path for _, path in files]
-        if isinstance(request.input, S3Input):
-            return run_input.load_static(connection, paths[0], request.started_at + CLOCK_SKEW_MAX)
         try:
             run_input.load_landing(connection, paths)
         except duckdb.Error as error:
@@ -159,9 +177,7 @@ class Receiver:
         return invalid
 
     def _load_seen(self, connection: duckdb.DuckDBPyConnection, folder: Path, keys: list[str]) -> None:
-        files = [(key, folder / f"seen-{number:06}.parquet") for number, key in enumerate(keys)]
-        self._store.download(files)
-        grouping.load_seen(connection, [path for _, path in files])
+        grouping.load_seen(connection, [path for _, path in self._download(folder, keys)])
 
 
 def _seen_keys(previous: Manifest, remembered: datetime, attempt: str, hours: list[str]) -> dict[str, list[str]]:

@@ -30,12 +30,24 @@ _READERS = {
 }
 
 
+def create_incoming(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create `incoming` without rows."""
+    connection.execute(
+        """
+        CREATE TABLE incoming (
+            sensor_id VARCHAR, location_id VARCHAR, temperature DOUBLE, measured_at TIMESTAMP, queued_at_ms BIGINT,
+            delivery BIGINT
+        )
+        """
+    )
+
+
 def load_landing(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
-    """Read landing objects into `incoming`."""
+    """Add landing objects to `incoming`."""
     # Adding 0.0 makes -0.0 the 0.0 it equals: minimum and maximum must not depend on the order of rows.
     connection.execute(
         f"""
-        CREATE TABLE incoming AS
+        INSERT INTO incoming
         SELECT sensor_id, location_id, temperature + 0.0 AS temperature, timestamp AS measured_at,
                queued_at_ms, delivery
         FROM read_json(?, columns = {_LANDING_COLUMNS}, format = 'newline_delimited')

@@ -323,7 +323,11 @@ def test_a_damaged_landing_object_does_not_stop_the_run_and_its_good_lines_count
     assert len(player.store.list_keys("quarantine/")) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b""), gzip.compress(b"\x00\xff\n{}\n")])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b""), gzip.compress(b"\x00\xff\n{}\n")],
+    ids=["empty", "no gzip", "gzip of nothing", "gzip of no JSON"],
+)
 def test_a_landing_object_without_any_good_line_does_not_stop_the_run(player, content):
     player.store.put(landing_key(NOW, UUID(int=9)), content)
     land(player, landed(), number=1)

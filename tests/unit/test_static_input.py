@@ -102,6 +102,7 @@ def test_a_static_run_does_not_see_what_was_reported_before_and_does_not_disturb
         ("odd [name]*?'.csv", csv()),
         ("deep/er/a.b.csv", csv()),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_every_format_gives_the_same_measurements(player, key, content):
     assert prepared(player, content, key) == (Counts(measurements=3), {"a": 2, "b:c": 1})
