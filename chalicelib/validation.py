@@ -49,8 +49,8 @@ def load_yaml(path: Path, type_: type[T]) -> T:
         raise ValidationError(f"{path}: {error}") from None
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, where PyYAML keeps the last one silently."""
+class _StrictLoader(yaml.CSafeLoader):
+    """Safe loader, in C since every cold start reads the settings, that refuses a key given twice, where PyYAML keeps the last one silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         mapping = super().construct_mapping(node, deep)

@@ -185,19 +185,33 @@ def local_cloud(
     `on_step` is told what is going on; whatever the cloud keeps is below `local_folder`.
     Raises ThermonetError when anything does not come up.
     """
-    settings = load_settings(stage)
     on_step("Packaging the application")
-    package = build_package(stage)
+    build_package(stage)
     on_step("Starting the emulator")
     with running_emulator(local_folder) as emulator:
-        client = _client_factory(emulator.endpoint_url)
+        yield deploy_stage(stage, emulator, schedule=schedule, on_step=on_step)
+
+
+def deploy_stage(
+    stage: str,
+    emulator: Emulator,
+    *,
+    schedule: bool = False,
+    on_step: Callable[[str], None] = lambda _: None,
+    resources: Resources | None = None,
+) -> Cloud:
+    """Put a stage into a running emulator, on resources of its own unless some are given; raises ThermonetError."""
+    settings = load_settings(stage)
+    package = build_package(stage)
+    client = _client_factory(emulator.endpoint_url)
+    if resources is None:
         on_step("Creating the resources")
         resources = create_resources(stage, settings, client)
-        on_step("Deploying the application")
-        api_url = emulator.endpoint_url + deploy(stage, package, client, schedule=schedule)
-        on_step("Waiting for the API")
-        wait_until_healthy(api_url)
-        yield Cloud(stage=stage, api_url=api_url, resources=resources, client=client, emulator=emulator)
+    on_step("Deploying the application")
+    api_url = emulator.endpoint_url + deploy(stage, package, client, schedule=schedule)
+    on_step("Waiting for the API")
+    wait_until_healthy(api_url)
+    return Cloud(stage=stage, api_url=api_url, resources=resources, client=client, emulator=emulator)
 
 
 def _client_factory(endpoint_url: str) -> ClientFactory:

@@ -115,6 +115,8 @@ def _environment(folder: Path, port: int, identity: str) -> dict[str, str]:
         "MINISTACK_REGION": REGION,
         # Its health page repeats this, which tells our emulator from another one on the same port.
         "MINISTACK_EDITION": identity,
+        # Every function has the rights of its own policy only, as on AWS.
+        "AUTH": "true",
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
         "TMPDIR": str(folder / "tmp"),

@@ -1,11 +1,20 @@
-"""One local cloud for all end-to-end tests of a process."""
+"""Local clouds for end-to-end tests: one that all share, and one that tests may break and mend."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from simulator.cloud import Cloud, local_cloud
+from simulator.cloud import Cloud, deploy_stage, local_cloud
+
+# Which tests run one after the other in one process; all others share the first cloud.
+_GROUPS = {
+    "test_demo": "demo",
+    "test_dead_letters": "breakable cloud",
+    "test_permissions": "breakable cloud",
+    "test_two_stages": "breakable cloud",
+    "test_terraform": "terraform",
+}
 
 
 @pytest.fixture(scope="session")
@@ -15,8 +24,21 @@ def cloud() -> Iterator[Cloud]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def breakable_cloud() -> Iterator[Cloud]:
+    """A local cloud of stage dev whose tests take something away, and give it back."""
+    with local_cloud("dev") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def prod_beside_dev(breakable_cloud: Cloud) -> Cloud:
+    """Stage prod in the account of the breakable cloud."""
+    return deploy_stage("prod", breakable_cloud.emulator)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share a local cloud in one worker, and those that start their own together with them."""
+    """Keep tests that share a local cloud in one worker."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("demo" if "test_demo" in item.path.name else "cloud"))
+            item.add_marker(pytest.mark.xdist_group(_GROUPS.get(item.path.stem, "cloud")))

@@ -1,6 +1,7 @@
 """One effect and one answer for each reading, on the fake table."""
 
 from datetime import timedelta
+from time import time
 
 import pytest
 from botocore.exceptions import ReadTimeoutError
@@ -121,8 +122,6 @@ def test_a_constant_temperature_is_taken_again_when_the_window_is_over(dynamodb,
 
 @pytest.mark.parametrize(("one", "lifetime_seconds"), [(reading(timestamp=NOW), 86_400), (reading(), 5)])
 def test_a_reading_is_remembered_for_its_own_time(dynamodb, effects, one, lifetime_seconds):
-    from time import time
-
     before = int(time())
     effects.take(one)
     (record,) = dynamodb.tables[TABLE].values()
@@ -150,6 +149,20 @@ def test_a_reading_under_way_in_another_process_is_in_progress(dynamodb, effects
 
     Once(idempotency_settings(), TABLE, dynamodb).run(reading(timestamp=NOW), meanwhile, LambdaContext())
     assert effects.count == 0
+
+
+def test_an_attempt_is_in_progress_no_longer_than_its_lambda_can_run(dynamodb):
+    begun = []
+
+    def look():
+        (record,) = dynamodb.tables[TABLE].values()
+        begun.append(int(record["in_progress_expiration"]["N"]))
+        return {}
+
+    before_ms = int(time() * 1000)
+    once = Once(idempotency_settings(), TABLE, dynamodb)
+    once.run(reading(timestamp=NOW), look, LambdaContext(remaining_ms=20_000))
+    assert before_ms + 20_000 <= begun[0] <= int(time() * 1000) + 20_000
 
 
 def test_an_attempt_that_died_is_over_with_its_lambda_and_not_before(dynamodb, effects):

@@ -104,6 +104,16 @@ def test_the_manifests_of_the_last_two_runs_are_kept_and_older_ones_deleted(play
     assert kept == [manifest_key("run-4"), manifest_key("run-5")]
 
 
+def test_a_receiver_claims_nothing_that_the_committed_run_has_counted(player):
+    """Asked directly, since the workflow would try again and find the counted object deleted."""
+    land(player, landed())
+    player.run("run-1", NOW)
+    new = land(player, landed("2"), number=1)
+    request = convert({"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}}, RunRequest)
+    player.receiver.receive(request)
+    assert player.ledger.read_manifest("r").landing == [new]
+
+
 def test_seen_files_of_hours_that_can_no_longer_matter_are_deleted(player, monkeypatch):
     monkeypatch.setattr("chalicelib.receiver._REDELIVERY_MAX", 60 * MINUTE)
     for run in range(12):
