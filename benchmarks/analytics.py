@@ -108,9 +108,10 @@ class FolderLedger:
         return self._store.put_first(manifest_key(manifest.run_id), msgspec.json.encode(manifest))
 
 
-def generate(folder: Path, rows: int, hour: int) -> None:
+def generate(folder: Path, rows: int, hour: int, locations: int) -> None:
     """Write `rows` measurements of the day's `hour` as landing objects: every sensor in turn, evenly spread."""
     (folder / "landing").mkdir(parents=True, exist_ok=True)
+    sensors = max(SENSORS, locations)
     connection = duckdb.connect()
     connection.execute("SELECT setseed(0.5)")
     for number, start in enumerate(range(0, rows, ROWS_PER_OBJECT)):
@@ -118,7 +119,7 @@ def generate(folder: Path, rows: int, hour: int) -> None:
         connection.execute(
             f"""
             COPY (
-                SELECT (i % {SENSORS})::VARCHAR AS sensor_id, (i % {LOCATIONS})::VARCHAR AS location_id,
+                SELECT (i % {sensors})::VARCHAR AS sensor_id, (i % {locations})::VARCHAR AS location_id,
                        20 + 80 * random() AS temperature, 'OK' AS status,
                        strftime(TIMESTAMP '2026-01-30 00:00:00' + to_hours({hour})
                                 + to_microseconds(i * {HOUR_SECONDS}000000 // {rows}), '%Y-%m-%dT%H:%M:%S.%fZ')
@@ -170,14 +171,14 @@ def _peak_kb() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def measure_hours(folder: Path, rows: int, hours: int, settings: AnalyticsSettings) -> list[Seconds]:
+def measure_hours(folder: Path, rows: int, hours: int, locations: int, settings: AnalyticsSettings) -> list[Seconds]:
     """Run `hours` hourly runs of `rows` measurements each."""
     store = FolderStore(folder)
     ledger = FolderLedger(store)
     seconds = []
     for hour in range(hours):
         if hour:
-            in_own_process(generate, folder, rows, hour)
+            in_own_process(generate, folder, rows, hour, locations)
         seconds.append(run_once(folder, hour, ledger, store, settings))
     counted = ledger.head.totals.measurements
     if counted != rows * hours:
@@ -190,6 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="measurements in each run")
     parser.add_argument("--hours", type=int, default=1, help="hourly runs, one after the other")
+    parser.add_argument("--locations", type=int, default=LOCATIONS)
     parser.add_argument("--memory-limit-mb", type=int, help="DuckDB's; default: that of the dev stage")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
@@ -199,9 +201,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="thermonet-bench-") as name:
         folder = Path(name)
         print(f"generating {options.rows:,} measurements", file=sys.stderr)
-        in_own_process(generate, folder, options.rows, 0)
+        in_own_process(generate, folder, options.rows, 0, options.locations)
         floor_seconds, _ = in_own_process(measure_floor, folder)
-        runs, peak_rss_mb = in_own_process(measure_hours, folder, options.rows, options.hours, settings)
+        runs, peak_rss_mb = in_own_process(
+            measure_hours, folder, options.rows, options.hours, options.locations, settings
+        )
     first = runs[0]
     figures = {
         "total_seconds": first.receiver + first.reporter,

@@ -24,7 +24,7 @@ from chalicelib.object_store import ObjectStore
 from chalicelib.receiver import Receiver
 from chalicelib.reporter import Reporter
 from chalicelib.settings import AnalyticsSettings
-from chalicelib.workflow import LocationTask, ReportRequest, RunRequest, SqsInput
+from chalicelib.workflow import LocationTask, ReportRequest, RunAnswer, RunRequest, SqsInput
 from tests.fakes import FakeDynamoDb, service_error
 
 ASL = json.loads((Path(__file__).parent.parent / "stepfunctions" / "analytics.asl.json").read_text())
@@ -192,6 +192,10 @@ class World:
     def run(self, run_id: str) -> str:
         """Play a scheduled run of the workflow; return the state it ends in."""
         return Workflow(self, run_id).play()
+
+    def prepare(self, run_id: str) -> RunAnswer:
+        """Run nothing but the receiver."""
+        return self.process()[1].receive(RunRequest(run_id, START, SqsInput()))
 
     # What is there in the end
 
