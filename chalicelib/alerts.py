@@ -51,27 +51,31 @@ class Alerts:
         if self._quiet_until.get(claim, 0.0) > now:
             return
         try:
-            if self._claim(claim, now):
+            is_ours, quiet_until = self._claim(claim, now)
+            if is_ours:
                 self._publish(claim, answer, resistance_ohm)
-            self._remember(claim, now)
+            self._remember(claim, quiet_until)
         except (BotoCoreError, ClientError):
             logger.exception("alert not sent; the sensor's next reading of this status tries again")
 
-    def _claim(self, claim: str, now: float) -> bool:
-        """Take the sensor's cooldown; False when another process has it."""
+    def _claim(self, claim: str, now: float) -> tuple[bool, float]:
+        """Take the sensor's cooldown unless another process has it; return whether it is ours, and its end."""
+        end = int(now) + self._settings.cooldown_seconds
         try:
             self._dynamodb.put_item(
                 TableName=self._claims_table,
                 Item={
                     "id": {"S": claim},
-                    "expiration": {"N": str(int(now) + self._settings.cooldown_seconds)},
+                    "expiration": {"N": str(end)},
                 },
                 ConditionExpression="attribute_not_exists(id) OR expiration <= :now",
                 ExpressionAttributeValues={":now": {"N": str(int(now))}},
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
-        except self._dynamodb.exceptions.ConditionalCheckFailedException:
-            return False
-        return True
+        except self._dynamodb.exceptions.ConditionalCheckFailedException as conflict:
+            # The stubs do not know of the item that ReturnValuesOnConditionCheckFailure asks for.
+            return False, float(conflict.response["Item"]["expiration"]["N"])  # type: ignore[typeddict-item]
+        return True, end
 
     def _publish(self, claim: str, answer: Answer, resistance_ohm: float) -> None:
         message = {**msgspec.to_builtins(answer), "value": resistance_ohm}
@@ -87,7 +91,7 @@ class Alerts:
             self._dynamodb.delete_item(TableName=self._claims_table, Key={"id": {"S": claim}})
             raise
 
-    def _remember(self, claim: str, now: float) -> None:
+    def _remember(self, claim: str, quiet_until: float) -> None:
         if len(self._quiet_until) >= _REMEMBERED_MAX:
             self._quiet_until.clear()
-        self._quiet_until[claim] = now + self._settings.cooldown_seconds
+        self._quiet_until[claim] = quiet_until

@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 
+from chalicelib.errors import ServiceUnavailableError
 from chalicelib.ledger import NO_MANIFEST
 from chalicelib.object_store import ObjectStore
 from chalicelib.registry import SensorRegistry
@@ -178,3 +179,18 @@ class TestObjectStoreOnS3(ObjectStoreContract):
         monkeypatch.setattr(paginator, "paginate", pages)
         monkeypatch.setattr(client, "get_paginator", lambda operation: paginator)
         assert store.list_keys("many/") == [f"many/{number}" for number in range(5)]
+
+
+@pytest.mark.parametrize("function", ["receiver", "reporter"])
+def test_a_failure_of_aws_has_the_one_name_that_the_workflow_retries(stage, aws_calls, function):
+    aws_calls.failing["s3:"] = service_error("SlowDown")
+    task = {
+        "location_id": "a",
+        "report_key": "reports/location_id=a/run-1.json",
+        "measurements_key": "scratch/a.parquet",
+        "previous_state_key": None,
+        "counts": {},
+    }
+    requests = {"receiver": RUN, "reporter": {"run_id": RUN["run_id"], "started_at": RUN["started_at"], "task": task}}
+    with pytest.raises(ServiceUnavailableError):
+        stage.lambdas.invoke(function, requests[function])

@@ -156,3 +156,13 @@ def test_a_process_that_has_alerted_about_very_many_sensors_forgets_and_asks_the
             alerts.consider(answer(sensor_id=str(number)), 0.5)
     assert len(sns.published) == 10
     assert len(alerts._quiet_until) <= 3
+
+
+def test_a_process_that_found_the_claim_taken_is_quiet_only_until_that_claim_ends(new_process, sns, clock):
+    new_process(cooldown_seconds=100).consider(answer(), 1.0)
+    other = new_process(cooldown_seconds=100)
+    clock.now += 90
+    other.consider(answer(), 1.0)
+    clock.now += 20
+    other.consider(answer(), 1.0)
+    assert len(sns.published) == 2
