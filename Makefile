@@ -60,6 +60,18 @@ bench: setup  ## Measure the analytics on a million measurements
 package: setup  ## Build the deployment package of STAGE (default dev) into .local/package
 	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-us-east-1} $(BIN)/chalice package --stage $(or $(STAGE),dev) .local/package
 
+plan: setup  ## Show what deploying STAGE would change, and write the plan to .local/
+	@$(BIN)/python -m infra.deploy plan $(STAGE)
+
+deploy: setup  ## Deploy STAGE: its resources, then the application (PLAN=file applies a plan unasked)
+	@$(BIN)/python -m infra.deploy deploy $(STAGE) $(if $(PLAN),--plan $(PLAN))
+
+destroy: setup  ## Remove STAGE from the account, which dev alone allows
+	@$(BIN)/python -m infra.deploy destroy $(STAGE)
+
+triage: setup  ## Build the ZIP of the function for dead letters
+	@$(BIN)/python infra/build_triage.py
+
 clean:  ## Remove everything that is not in the repository
 	rm -rf .venv .venv-cloud .venv-checkov .local out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 

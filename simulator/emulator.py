@@ -47,15 +47,18 @@ class Emulator:
 
 
 @contextlib.contextmanager
-def running_emulator(local_folder: Path = LOCAL_FOLDER) -> Iterator[Emulator]:
-    """Run an emulator of one's own below `local_folder`; raises EmulatorError when it does not start."""
+def running_emulator(local_folder: Path = LOCAL_FOLDER, *, permissions: bool = True) -> Iterator[Emulator]:
+    """Run an emulator of one's own below `local_folder`; raises EmulatorError when it does not start.
+
+    With `permissions`, every function has the rights of its own policy only, as on AWS.
+    """
     instances = local_folder / "cloud"
     instances.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(instances)
     folder = instances / f"{os.getpid()}-{secrets.token_hex(4)}"
     try:
         folder.mkdir()
-        emulator = _start(folder)
+        emulator = _start(folder, permissions=permissions)
         try:
             yield emulator
         finally:
@@ -70,14 +73,15 @@ def answers(endpoint_url: str) -> bool:
     return port is not None and _get(port, "/_ministack/health") is not None
 
 
-def _start(folder: Path) -> Emulator:
+def _start(folder: Path, *, permissions: bool) -> Emulator:
     """Start on a free port, and on another one when somebody was quicker to take it."""
     if not _PYTHON.exists():
         raise EmulatorError(f"{_PYTHON} does not exist: run `make setup`")
     for _ in range(_START_ATTEMPTS):
         port = _free_port()
         identity = secrets.token_hex(8)
-        emulator = Emulator(f"http://127.0.0.1:{port}", folder, _spawn(folder, port, identity))
+        environment = _environment(folder, port, identity, permissions=permissions)
+        emulator = Emulator(f"http://127.0.0.1:{port}", folder, _spawn(folder, environment))
         try:
             if _wait_until_ready(emulator.process, port, identity):
                 return emulator
@@ -88,7 +92,7 @@ def _start(folder: Path) -> Emulator:
     raise EmulatorError(f"the emulator did not start:\n{_last_lines(folder / 'emulator.log')}")
 
 
-def _spawn(folder: Path, port: int, identity: str) -> "subprocess.Popen[bytes]":
+def _spawn(folder: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
     for name in ("tmp", "state", "s3"):
         (folder / name).mkdir(exist_ok=True)
     with (folder / "emulator.log").open("ab") as log:
@@ -98,12 +102,12 @@ def _spawn(folder: Path, port: int, identity: str) -> "subprocess.Popen[bytes]":
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=folder,
-            env=_environment(folder, port, identity),
+            env=environment,
             start_new_session=True,
         )
 
 
-def _environment(folder: Path, port: int, identity: str) -> dict[str, str]:
+def _environment(folder: Path, port: int, identity: str, *, permissions: bool) -> dict[str, str]:
     """Give everything explicitly: functions inherit this, and must not see the developer's AWS settings."""
     return {
         "PATH": os.defpath,
@@ -115,8 +119,7 @@ def _environment(folder: Path, port: int, identity: str) -> dict[str, str]:
         "MINISTACK_REGION": REGION,
         # Its health page repeats this, which tells our emulator from another one on the same port.
         "MINISTACK_EDITION": identity,
-        # Every function has the rights of its own policy only, as on AWS.
-        "AUTH": "true",
+        "AUTH": "true" if permissions else "false",
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
         "TMPDIR": str(folder / "tmp"),

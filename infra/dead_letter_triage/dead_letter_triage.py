@@ -140,13 +140,9 @@ class Triage:
         )
 
     def _let_go(self, receipt_handles: list[str]) -> None:
-        for start in range(0, len(receipt_handles), _RECEIVED_AT_ONCE):
-            self._sqs.change_message_visibility_batch(
-                QueueUrl=self._places.dead_letter_queue_url,
-                Entries=[
-                    {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": 0}
-                    for number, handle in enumerate(receipt_handles[start : start + _RECEIVED_AT_ONCE])
-                ],
+        for receipt_handle in receipt_handles:
+            self._sqs.change_message_visibility(
+                QueueUrl=self._places.dead_letter_queue_url, ReceiptHandle=receipt_handle, VisibilityTimeout=0
             )
 
     def _count(self) -> int:

@@ -19,5 +19,5 @@ def test_importing_the_app_does_not_import(module: str) -> None:
 
 
 def test_importing_the_app_needs_no_credentials_region_or_network() -> None:
-    code = "import socket; socket.socket = None; import app; print(app.app.app_name)"
+    code = "import socket; socket.socket.connect = None; import app; print(app.app.app_name)"
     assert run_python(code) == "thermonet\n"
