@@ -75,4 +75,4 @@ triage: setup  ## Build the ZIP of the function for dead letters
 clean:  ## Remove everything that is not in the repository
 	rm -rf .venv .venv-cloud .venv-checkov .local out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run cloud local lint test bench package clean
+.PHONY: help setup run cloud local lint test bench package plan deploy destroy triage clean

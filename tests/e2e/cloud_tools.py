@@ -1,0 +1,76 @@
+"""What several end-to-end tests do with a cloud: post readings, wait, and take rights away."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+from simulator.cloud import Cloud
+from simulator.stack import function_name
+
+# Runs are named after the second that they are started for, and tests start more than one in a second.
+_seconds_ahead = count(1)
+
+
+def post_reading(cloud: Cloud, **reading: Any) -> tuple[int, Any]:
+    """Post a reading and return the status and the decoded answer."""
+    request = urllib.request.Request(
+        f"{cloud.api_url}/readings", json.dumps(reading).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def run_analytics(cloud: Cloud) -> Any:
+    """Start a run, wait for it and return its output; raises LocalCloudError when it fails."""
+    return cloud.wait_for_run(cloud.start_analytics(datetime.now(UTC) + timedelta(seconds=next(_seconds_ahead))))
+
+
+def call(cloud: Cloud, function: str, **event: Any) -> Any:
+    """Call a function by its name and return its answer; fails when the function does."""
+    answer = cloud.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
+    said = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, said
+    return said
+
+
+def wait_for(condition: Callable[[], Any], timeout_seconds: float = 60) -> None:
+    """Wait until the condition holds; fails when it does not in time."""
+    deadline = time.monotonic() + timeout_seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def deployed_policy(cloud: Cloud, function: str) -> tuple[str, str, dict[str, Any]]:
+    """Return the name of a function's role, of its policy, and the policy itself."""
+    iam = cloud.client("iam")
+    configuration = cloud.client("lambda").get_function_configuration(FunctionName=function_name(cloud.stage, function))
+    role = configuration["Role"].rpartition("/")[2]
+    (policy,) = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    return role, policy, iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+
+
+@contextmanager
+def without_action(cloud: Cloud, function: str, action: str) -> Iterator[None]:
+    """Take an action away from a function for a while."""
+    role, name, policy = deployed_policy(cloud, function)
+    less = json.loads(json.dumps(policy))
+    for statement in less["Statement"]:
+        statement["Action"] = [one for one in statement["Action"] if one != action]
+    less["Statement"] = [statement for statement in less["Statement"] if statement["Action"]]
+    assert less != policy
+    iam = cloud.client("iam")
+    iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(less))
+    try:
+        yield
+    finally:
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(policy))

@@ -1,0 +1,125 @@
+"""The way of what cannot be processed: into quarantine at once, or as a dead letter to whoever looks into it."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from simulator.cloud import Cloud
+from tests.e2e.cloud_tools import call, post_reading, wait_for, without_action
+from tests.infra.terraform_files import INFRA, load
+
+TRIAGE = "thermonet-dev-dead_letter_triage"
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "lambda.amazonaws.com"}}],
+}
+
+
+@pytest.fixture(scope="module")
+def triage(breakable_cloud: Cloud) -> str:
+    """The triage function, deployed with the code, rights and environment that Terraform gives it."""
+    (module,) = [block["dead_letter_triage"] for block in load(INFRA / "dead_letters.tf")["module"]]
+    places = places_of(breakable_cloud)
+    statements = [
+        {
+            "Effect": "Allow",
+            "Action": statement["actions"],
+            "Resource": [filled(resource, places) for resource in statement["resources"]],
+        }
+        for statement in module["policy_statements"]
+    ]
+    iam = breakable_cloud.client("iam")
+    role = iam.create_role(RoleName=TRIAGE, AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    iam.put_role_policy(RoleName=TRIAGE, PolicyName="function", PolicyDocument=policy)
+    breakable_cloud.client("lambda").create_function(
+        FunctionName=TRIAGE,
+        Role=role["Arn"],
+        Runtime="python3.11",
+        Handler=module["handler"],
+        Timeout=module["timeout_seconds"],
+        Environment={"Variables": {key: filled(value, places) for key, value in module["environment"].items()}},
+        Code={"ZipFile": (INFRA / "dead_letter_triage.zip").read_bytes()},
+    )
+    return TRIAGE
+
+
+def places_of(cloud: Cloud) -> dict[str, str]:
+    def arn(url: str) -> str:
+        attributes = cloud.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        found: str = attributes["Attributes"]["QueueArn"]
+        return found
+
+    resources = cloud.resources
+    return {
+        "aws_sqs_queue.dead_letters.arn": arn(resources.dead_letter_queue_url),
+        "aws_sqs_queue.measurements.arn": arn(resources.queue_url),
+        "aws_sqs_queue.dead_letters.url": resources.dead_letter_queue_url,
+        "aws_sqs_queue.measurements.url": resources.queue_url,
+        "aws_s3_bucket.data.arn": f"arn:aws:s3:::{resources.bucket}",
+        "aws_s3_bucket.data.id": resources.bucket,
+    }
+
+
+def filled(text: str, places: dict[str, str]) -> str:
+    for name, value in places.items():
+        text = text.replace(f"${{{name}}}", value)
+    assert "${" not in text
+    return text
+
+
+@contextmanager
+def retried_at_once(cloud: Cloud) -> Iterator[None]:
+    """Let a message come back to the consumer after a second, not after a minute."""
+    sqs, queue_url = cloud.client("sqs"), cloud.resources.queue_url
+    before = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["VisibilityTimeout"])["Attributes"]
+    sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": "1"})
+    try:
+        yield
+    finally:
+        sqs.set_queue_attributes(QueueUrl=queue_url, Attributes=before)
+
+
+def bury(cloud: Cloud, *sensor_ids: str) -> None:
+    """Take readings whose measurements the consumer fails to land, until they are dead letters."""
+    dead_letters = cloud.resources.dead_letter_queue_url
+    with retried_at_once(cloud), without_action(cloud, "buffer_measurements", "s3:PutObject"):
+        for sensor_id in sensor_ids:
+            assert post_reading(cloud, sensor_id=sensor_id, location_id="dead", value=2_000)[0] == 200
+        wait_for(lambda: cloud.count_messages(dead_letters) == len(sensor_ids))
+    assert cloud.count_messages(cloud.resources.queue_url) == 0
+
+
+def test_a_poison_message_goes_to_quarantine_and_its_neighbours_go_on(breakable_cloud: Cloud) -> None:
+    cloud = breakable_cloud
+    quarantined, landed = cloud.count_objects("quarantine/"), cloud.count_objects("landing/")
+    cloud.client("sqs").send_message(QueueUrl=cloud.resources.queue_url, MessageBody="poison")
+    assert post_reading(cloud, sensor_id="neighbour", location_id="dead", value=2_000)[0] == 200
+    cloud.wait_until_drained()
+    wait_for(lambda: cloud.count_objects("quarantine/") == quarantined + 1)
+    wait_for(lambda: cloud.count_objects("landing/") > landed)
+    assert cloud.count_messages(cloud.resources.dead_letter_queue_url) == 0
+
+
+def test_dead_letters_are_reported_and_go_back_to_be_landed(breakable_cloud: Cloud, triage: str) -> None:
+    cloud = breakable_cloud
+    bury(cloud, "back-1", "back-2")
+    report = call(cloud, triage, action="report")
+    assert (report["examined"], report["moved"], report["remaining"]) == (2, 0, 2)
+    assert report["reasons"] == {"looks like measurements: the consumer failed": 2}
+    landed = cloud.count_objects("landing/")
+    assert call(cloud, triage, action="redrive")["moved"] == 2
+    cloud.wait_until_drained()
+    wait_for(lambda: cloud.count_objects("landing/") > landed)
+    assert cloud.count_messages(cloud.resources.dead_letter_queue_url) == 0
+
+
+def test_dead_letters_can_be_set_aside(breakable_cloud: Cloud, triage: str) -> None:
+    cloud = breakable_cloud
+    bury(cloud, "aside")
+    quarantined = cloud.count_objects("quarantine/")
+    report = call(cloud, triage, action="quarantine", limit=10)
+    assert (report["moved"], report["failed"], report["remaining"]) == (1, 0, 0)
+    assert cloud.count_objects("quarantine/") == quarantined + 1

@@ -1,0 +1,77 @@
+"""The deployed functions live by their own policies: with them everything works, without one action it does not."""
+
+import json
+
+import pytest
+
+from simulator.cloud import Cloud, LocalCloudError
+from simulator.emulator import PROJECT
+from tests.e2e.cloud_tools import deployed_policy, post_reading, run_analytics, wait_for, without_action
+
+FUNCTIONS = {
+    "app": "api_handler",
+    "buffer_measurements": "buffer_measurements",
+    "start_analytics": "start_analytics",
+    "receiver": "receiver",
+    "reporter": "reporter",
+}
+
+
+def run_once(cloud: Cloud, sensor_id: str) -> None:
+    """Take a reading all the way into a report; raises when anything on the way fails."""
+    status, answer = post_reading(cloud, sensor_id=sensor_id, location_id="rights", value=2_000)
+    assert status == 200, answer
+    cloud.wait_until_drained()
+    assert run_analytics(cloud)["counts"]["measurements"] >= 1
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_is_deployed_with_the_policy_of_its_file(breakable_cloud: Cloud, function: str) -> None:
+    _, _, deployed = deployed_policy(breakable_cloud, function)
+    assert deployed == json.loads((PROJECT / ".chalice" / f"policy-{FUNCTIONS[function]}-dev.json").read_text())
+
+
+@pytest.mark.parametrize("action", ["dynamodb:PutItem", "dynamodb:GetItem", "dynamodb:UpdateItem", "sqs:SendMessage"])
+def test_a_reading_is_not_taken_without_a_right_of_the_api(breakable_cloud: Cloud, action: str) -> None:
+    with without_action(breakable_cloud, "app", action):
+        status, answer = post_reading(breakable_cloud, sensor_id=f"no-{action}", location_id="rights", value=2_000)
+    assert (status, answer["Code"]) == (503, "ServiceUnavailableError")
+
+
+def test_a_run_works_with_all_rights_and_not_without_one_of_the_receiver(breakable_cloud: Cloud) -> None:
+    run_once(breakable_cloud, "all-rights")
+    with (
+        without_action(breakable_cloud, "receiver", "dynamodb:GetItem"),
+        pytest.raises(LocalCloudError, match="FAILED"),
+    ):
+        run_once(breakable_cloud, "no-head")
+    run_once(breakable_cloud, "all-rights-again")
+
+
+def test_a_run_does_not_work_without_a_right_of_the_reporter(breakable_cloud: Cloud) -> None:
+    with without_action(breakable_cloud, "reporter", "s3:PutObject"), pytest.raises(LocalCloudError, match="FAILED"):
+        run_once(breakable_cloud, "no-report")
+
+
+def test_no_run_starts_without_the_right_to_start_one(breakable_cloud: Cloud) -> None:
+    with (
+        without_action(breakable_cloud, "start_analytics", "states:StartExecution"),
+        pytest.raises(LocalCloudError, match="start_analytics failed"),
+    ):
+        run_once(breakable_cloud, "no-start")
+
+
+def test_nothing_lands_without_the_consumers_right_to_write(breakable_cloud: Cloud) -> None:
+    queue_url = breakable_cloud.resources.queue_url
+    with without_action(breakable_cloud, "buffer_measurements", "s3:PutObject"):
+        failures = len([line for line in breakable_cloud.log_lines("buffer_measurements") if "AccessDenied" in line])
+        assert post_reading(breakable_cloud, sensor_id="not-landed", location_id="rights", value=2_000)[0] == 200
+        wait_for(
+            lambda: (
+                len([line for line in breakable_cloud.log_lines("buffer_measurements") if "AccessDenied" in line])
+                > failures
+            )
+        )
+        assert breakable_cloud.count_messages(queue_url) == 1
+    # It would come back in a minute, in the middle of another test.
+    breakable_cloud.client("sqs").purge_queue(QueueUrl=queue_url)

@@ -1,0 +1,195 @@
+"""The real terraform makes both stages in an emulated account, and the application runs on what it made.
+
+Needs terraform and the AWS provider: the real one from a network, or a stand-in found beside the project.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import msgspec
+import pytest
+
+from simulator.cloud import deploy_stage
+from simulator.emulator import PROJECT, REGION, Emulator, running_emulator
+from simulator.stack import Resources
+from tests.e2e.cloud_tools import call, post_reading, run_analytics, wait_for
+
+STAND_IN = PROJECT.parent / "shared" / "tools" / "tfaws"
+LOCAL_BACKEND = 'terraform {\n  backend "local" {}\n}\n'
+
+
+@dataclass(frozen=True)
+class Terraform:
+    """A copy of the configuration with a state of its own for each stage, applied to an emulator."""
+
+    folder: Path
+    emulator: Emulator
+    environment: dict[str, str]
+
+    def run(self, command: str, stage: str, *options: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command on a stage."""
+        variables = [f"-var=config_path=../chalicelib/config/{stage}.yaml", f"-var=aws_region={REGION}"]
+        state = [] if command == "validate" else [f"-state={stage}.tfstate", "-input=false", *variables]
+        return self._terraform(command, *state, *options)
+
+    def init(self) -> None:
+        """Get the provider; skips the tests when there is none."""
+        done = self._terraform("init", "-input=false")
+        if done.returncode != 0:
+            pytest.skip(f"terraform found no AWS provider: {done.stderr.strip().splitlines()[-1:]}")
+
+    def client(self, service: str) -> Any:
+        """Return a client of the emulator."""
+        return boto3.client(
+            service,
+            endpoint_url=self.emulator.endpoint_url,
+            region_name=REGION,
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+
+    def told(self, stage: str) -> Resources:
+        """Return what the application is told."""
+        parameter = self.client("ssm").get_parameter(Name=f"/thermonet/{stage}/resources")["Parameter"]
+        return msgspec.json.decode(parameter["Value"], type=Resources)
+
+    def _terraform(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["terraform", f"-chdir={self.folder}", *arguments, "-no-color"],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="module")
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terraform]:
+    if shutil.which("terraform") is None:
+        pytest.skip("terraform is not installed")
+    copy = tmp_path_factory.mktemp("terraform")
+    for name in ("infra", "stepfunctions", "chalicelib/config"):
+        shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+    (copy / "infra" / "backend_override.tf").write_text(LOCAL_BACKEND)
+    # With permissions it would refuse what the policies of queues and bucket forbid: connections without TLS.
+    with running_emulator(tmp_path_factory.mktemp("cloud"), permissions=False) as emulator:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(copy),
+            "CHECKPOINT_DISABLE": "1",
+            "AWS_ENDPOINT_URL": emulator.endpoint_url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": REGION,
+            **provider_settings(),
+        }
+        prepared = Terraform(copy / "infra", emulator, environment)
+        prepared.init()
+        for stage in ("dev", "prod"):
+            applied = prepared.run("apply", stage, "-auto-approve")
+            assert applied.returncode == 0, applied.stderr
+        yield prepared
+
+
+def provider_settings() -> dict[str, str]:
+    """Tell terraform of the stand-in for the AWS provider, where there is one."""
+    setup = STAND_IN / "setup.sh"
+    if not setup.exists():
+        return {name: os.environ[name] for name in ("TF_CLI_CONFIG_FILE", "TF_PLUGIN_CACHE_DIR") if name in os.environ}
+    home = Path(os.environ.get("TFAWS_HOME", "/tmp/tfaws"))
+    if not (home / "terraformrc").exists():
+        made = subprocess.run(["bash", str(setup)], capture_output=True, text=True, check=False)
+        if made.returncode != 0:
+            pytest.skip(f"the stand-in for the AWS provider cannot be set up: {made.stderr}")
+    return {"TF_CLI_CONFIG_FILE": str(home / "terraformrc")}
+
+
+def test_the_configuration_is_valid(terraform: Terraform) -> None:
+    validated = terraform.run("validate", "dev")
+    assert validated.returncode == 0, validated.stderr
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_a_second_plan_is_empty(terraform: Terraform, stage: str) -> None:
+    planned = terraform.run("plan", stage, "-detailed-exitcode")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_the_signing_key_is_in_the_account_and_not_in_the_state(terraform: Terraform, stage: str) -> None:
+    parameter = terraform.client("ssm").get_parameter(Name=f"/thermonet/{stage}/signing-keys", WithDecryption=True)
+    keys = msgspec.json.decode(parameter["Parameter"]["Value"], type=dict[str, str])
+    assert [len(key) for key in keys.values()] == [88]
+    state = (terraform.folder / f"{stage}.tfstate").read_text()
+    assert not [key for key in keys.values() if key in state]
+
+
+def test_the_workflow_is_limited_to_the_concurrency_of_the_settings(terraform: Terraform) -> None:
+    arn = terraform.told("dev").state_machine_arn
+    described = terraform.client("stepfunctions").describe_state_machine(stateMachineArn=arn)
+    definition = msgspec.json.decode(described["definition"])
+    assert definition["States"]["ReportLocations"]["MaxConcurrency"] == 2
+
+
+def test_the_application_runs_on_what_terraform_made(terraform: Terraform) -> None:
+    cloud = deploy_stage("dev", terraform.emulator, resources=terraform.told("dev"))
+    try:
+        assert post_reading(cloud, sensor_id="1", location_id="a", value=2_000)[1]["status"] == "OK"
+        assert post_reading(cloud, sensor_id="2", location_id="a", value=25_000)[1]["status"] == "BROKEN"
+        cloud.wait_until_drained()
+        assert run_analytics(cloud)["counts"]["measurements"] == 1
+        assert cloud.count_objects("reports/location_id=a/") == 1
+        report = call(cloud, "thermonet-dev-dead_letter_triage", action="report")
+        assert (report["examined"], report["remaining"]) == (0, 0)
+    finally:
+        undeploy(terraform, "dev")
+
+
+def undeploy(terraform: Terraform, stage: str) -> None:
+    terraform.client("cloudformation").delete_stack(StackName=f"thermonet-{stage}")
+    wait_for(lambda: f"thermonet-{stage}-receiver" not in names_in_account(terraform))
+
+
+def names_in_account(terraform: Terraform) -> set[str]:
+    """Everything of the kinds that Terraform makes."""
+    client = terraform.client
+    return {
+        *client("dynamodb").list_tables()["TableNames"],
+        *(url.rpartition("/")[2] for url in client("sqs").list_queues().get("QueueUrls", [])),
+        *(topic["TopicArn"].rpartition(":")[2] for topic in client("sns").list_topics()["Topics"]),
+        *(bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]),
+        *(machine["name"] for machine in client("stepfunctions").list_state_machines()["stateMachines"]),
+        *(role["RoleName"] for role in client("iam").list_roles()["Roles"]),
+        *(function["FunctionName"] for function in client("lambda").list_functions()["Functions"]),
+        *(group["logGroupName"] for group in client("logs").describe_log_groups()["logGroups"]),
+        *(parameter["Name"] for parameter in client("ssm").describe_parameters()["Parameters"]),
+        *(alarm["AlarmName"] for alarm in client("cloudwatch").describe_alarms()["MetricAlarms"]),
+        *(board["DashboardName"] for board in client("cloudwatch").list_dashboards()["DashboardEntries"]),
+    }
+
+
+def test_prod_refuses_to_lose_its_tables_and_dev_goes_without_a_trace(terraform: Terraform) -> None:
+    before = names_in_account(terraform)
+    try:
+        refused = terraform.run("destroy", "prod", "-auto-approve")
+        assert refused.returncode != 0
+        assert "protected against deletion" in refused.stdout + refused.stderr
+        destroyed = terraform.run("destroy", "dev", "-auto-approve")
+        assert destroyed.returncode == 0, destroyed.stderr
+        left = names_in_account(terraform)
+        of_dev = {name for name in before if "thermonet-dev" in name or "thermonet/dev" in name}
+        assert len(of_dev) > 10
+        # The bucket that a deployment put its code into is not Terraform's.
+        assert of_dev & left <= {name for name in of_dev if "-deployment-" in name}
+        for kept in ("sensor-registry", "idempotency", "analytics-runs", "measurements", "measurements-dlq"):
+            assert f"thermonet-prod-{kept}" in left
+        assert [name for name in left if name.startswith("thermonet-prod-data-")]
+    finally:
+        for stage in ("dev", "prod"):
+            terraform.run("apply", stage, "-auto-approve")

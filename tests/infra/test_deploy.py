@@ -1,0 +1,148 @@
+"""A deployment names what it lacks before it begins, and forgets nothing that it has made."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from infra import deploy as deployment
+from infra.deploy import DeployError, Target, check
+
+ENVIRONMENT = {"AWS_REGION": "us-east-1", "STATE_BUCKET": "states"}
+
+
+class Tools:
+    """Stands in for terraform and Chalice: notes what is asked of them; Chalice writes its note as it does."""
+
+    def __init__(self, target: Target, note: Path) -> None:
+        self.asked: list[str] = []
+        self.failing = ""
+        self._target = target
+        self._note = note
+
+    def run(self, command: list[str], _target: Target) -> None:
+        tool = Path(command[0]).name
+        self.asked.append(f"{tool} {command[2] if tool == 'terraform' else command[3]}")
+        if self.asked[-1] == "chalice deploy":
+            self._note.parent.mkdir(parents=True, exist_ok=True)
+            self._note.write_text("deployed")
+        if self.asked[-1] == self.failing:
+            raise DeployError(f"{self.failing}: failed")
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    with mock_aws():
+        yield boto3.session.Session()
+
+
+@pytest.fixture
+def s3(account: Any) -> Any:
+    client = account.client("s3", region_name="us-east-1")
+    client.create_bucket(Bucket="states")
+    return client
+
+
+@pytest.fixture
+def has_terraform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "terraform"
+    program.write_text("#!/bin/sh\necho Terraform v1.11.0\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
+    target = Target("dev", "us-east-1", "states")
+    monkeypatch.setattr(deployment, "_PROJECT", tmp_path)
+    tools = Tools(target, target.remembered_by_chalice)
+    monkeypatch.setattr(deployment, "_run", tools.run)
+    return tools
+
+
+TARGET = Target("dev", "us-east-1", "states")
+
+
+def remembered(s3: Any) -> list[str]:
+    return [item["Key"] for item in s3.list_objects_v2(Bucket="states").get("Contents", [])]
+
+
+@pytest.mark.usefixtures("has_terraform", "s3")
+def test_a_complete_environment_gives_the_target(account: Any) -> None:
+    assert check("dev", ENVIRONMENT, account) == TARGET
+
+
+def test_everything_missing_is_named_at_once(account: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(DeployError) as complaint:
+        check("nowhere", {}, account)
+    assert [line.split(":")[0] for line in str(complaint.value).splitlines()] == [
+        "missing stage",
+        "missing terraform",
+        "missing region",
+        "missing state bucket",
+    ]
+
+
+@pytest.mark.usefixtures("has_terraform")
+def test_the_state_bucket_has_a_name_by_default(account: Any) -> None:
+    with pytest.raises(DeployError, match="state bucket: thermonet-terraform-state-123456789012"):
+        check("dev", {"AWS_REGION": "us-east-1"}, account)
+
+
+def test_a_terraform_too_old_is_named(
+    account: Any, s3: Any, has_terraform: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "terraform").write_text("#!/bin/sh\necho Terraform v1.9.8\n")
+    with pytest.raises(DeployError, match=r"older than 1\.11"):
+        check("dev", ENVIRONMENT, account)
+
+
+def test_the_application_follows_its_resources(s3: Any, tools: Tools) -> None:
+    deployment.deploy(TARGET, s3, None)
+    assert tools.asked == ["terraform init", "terraform apply", "chalice deploy"]
+    assert remembered(s3) == ["thermonet/dev/chalice-deployed.json"]
+
+
+def test_what_a_failed_deployment_has_made_is_remembered(s3: Any, tools: Tools) -> None:
+    tools.failing = "chalice deploy"
+    with pytest.raises(DeployError):
+        deployment.deploy(TARGET, s3, None)
+    assert remembered(s3) == ["thermonet/dev/chalice-deployed.json"]
+
+
+def test_another_machine_goes_on_where_the_first_has_deployed(s3: Any, tools: Tools) -> None:
+    s3.put_object(Bucket="states", Key=TARGET.remembered_key, Body=b"of the first machine")
+    tools.failing = "chalice delete"
+    with pytest.raises(DeployError):
+        deployment.destroy(TARGET, s3, None)
+    assert TARGET.remembered_by_chalice.read_text() == "of the first machine"
+
+
+def test_a_note_of_something_else_is_not_believed(s3: Any, tools: Tools) -> None:
+    TARGET.remembered_by_chalice.parent.mkdir(parents=True)
+    TARGET.remembered_by_chalice.write_text("of another account")
+    tools.failing = "chalice delete"
+    with pytest.raises(DeployError):
+        deployment.destroy(TARGET, s3, None)
+    assert not TARGET.remembered_by_chalice.exists()
+
+
+def test_resources_go_after_the_application_that_uses_them(account: Any, s3: Any, tools: Tools) -> None:
+    logs = account.client("logs", region_name="us-east-1")
+    logs.create_log_group(logGroupName="/aws/lambda/thermonet-dev-receiver")
+    deployment.destroy(TARGET, s3, logs)
+    assert tools.asked == ["chalice delete", "terraform init", "terraform destroy"]
+    assert logs.describe_log_groups()["logGroups"] == []
+    assert remembered(s3) == []
+
+
+def test_prod_is_not_destroyed(s3: Any, tools: Tools) -> None:
+    with pytest.raises(DeployError, match="prod is protected"):
+        deployment.destroy(Target("prod", "us-east-1", "states"), s3, None)
+    assert tools.asked == []
