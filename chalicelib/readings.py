@@ -106,7 +106,10 @@ def parse_reading(posted: Any, now: datetime, oldest_age: timedelta) -> Reading:
 
 def parse_id(field: str, text: str) -> str:
     """Check a sensor's or location's id from a path, where it may be percent-encoded; raises ValidationError."""
-    return convert({field: unquote(text)}, dict[str, IdText])[field]
+    try:
+        return convert(unquote(text), IdText)
+    except ValidationError as error:
+        raise ValidationError(f"{field}: {str(error).partition(': ')[2]}") from None
 
 
 def encode_measurements(measurements: list[Measurement]) -> str:
