@@ -278,7 +278,6 @@ class Workflow:
             if not self.receive():
                 return "NothingToReport"
             self.report()
-            self.summarize()
             return self.commit()
         except StateFailedError:
             return "Failed"
@@ -290,14 +289,11 @@ class Workflow:
         return bool(self.answer.has_input)
 
     def report(self) -> None:
-        """Run a reporter for every location."""
+        """Run a reporter for every location, and sum the run up."""
         items = self._world.s3.objects[self.answer.locations_key]
         for task in msgspec.json.decode(items, type=list[LocationTask]):
             request = ReportRequest(self._run_id, START, task)
             self._attempt(lambda request=request: self._world.process()[2].report(request))
-
-    def summarize(self) -> None:
-        """Sum the run up."""
         self._attempt(lambda: self._world.summarizer().summarize(SummaryRequest(self._run_id)))
 
     def commit(self) -> str:
