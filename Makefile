@@ -33,6 +33,9 @@ setup: .venv/.installed .venv-cloud/.installed .local/lambda-wheels  ## Install 
 run: setup  ## Simulate sensors against a local cloud and report moving averages into out/
 	@$(BIN)/python -m simulator demo
 
+demo: setup  ## Keep sensors, schedule and dashboard running in a local cloud, until Ctrl-C
+	@$(BIN)/python -m simulator watch
+
 cloud: setup  ## Start the local cloud with the app deployed, until Ctrl-C
 	@$(BIN)/python -m simulator cloud
 
@@ -75,4 +78,4 @@ triage: setup  ## Build the ZIP of the function for dead letters
 clean:  ## Remove everything that is not in the repository
 	rm -rf .venv .venv-cloud .venv-checkov .local out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run cloud local lint test bench package plan deploy destroy triage clean
+.PHONY: help setup run demo cloud local lint test bench package plan deploy destroy triage clean

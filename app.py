@@ -3,8 +3,8 @@
 import functools
 import logging
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Container
+from typing import Any, cast
 
 import msgspec
 from aws_lambda_powertools import Logger
@@ -15,10 +15,14 @@ from chalice.app import Chalice, CloudWatchEvent, Rate, Request, Response, SQSEv
 from chalicelib import errors
 from chalicelib.aws import Aws
 from chalicelib.buffering import QueuedMessage
+from chalicelib.dashboard import read_asset, read_page
+from chalicelib.http_cache import entity_tag, known_runs
+from chalicelib.readings import parse_id
+from chalicelib.report_reader import Document, ReportQuery
 from chalicelib.services import Services
 from chalicelib.settings import load_settings
 from chalicelib.validation import convert
-from chalicelib.workflow import ReportRequest, RunRequest, start_scheduled_run
+from chalicelib.workflow import ReportRequest, RunRequest, SummaryRequest, start_scheduled_run
 
 STAGE = os.environ.get("THERMONET_STAGE", "dev")
 # The decorators below need figures of the stage, so this much is read at import.
@@ -31,8 +35,12 @@ logging.getLogger("chalicelib")
 copy_config_to_registered_loggers(logger, include={"chalicelib"})
 services = Services(SETTINGS, Aws(STAGE))
 
+# As Chalice's Response wants them.
+Headers = dict[str, str | list[str]]
+
 HTTP_ERRORS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
     errors.ValidationError: (400, "BadRequestError", {}),
+    errors.NotFoundError: (404, "NotFoundError", {}),
     errors.ReadingConflictError: (409, "ConflictError", {}),
     errors.ReadingInProgressError: (409, "ConflictError", {"Retry-After": "1"}),
     errors.BodyTooLargeError: (413, "PayloadTooLargeError", {}),
@@ -91,6 +99,81 @@ def _body(request: Request | None) -> bytes:
     return body.encode() if isinstance(body, str) else body
 
 
+@app.route("/sensors/{sensor_id}")
+@answers_errors
+def get_sensor(sensor_id: str) -> dict[str, Any]:
+    """Tell whether a sensor is broken."""
+    known_id = parse_id("sensor_id", sensor_id)
+    broken = services.registry.find(known_id)
+    if broken is None:
+        raise errors.NotFoundError(f"sensor {known_id} has sent nothing yet")
+    return {"sensor_id": known_id, "broken": broken}
+
+
+@app.route("/locations")
+@answers_errors
+def get_locations() -> Response:
+    """List the latest moving average of every location."""
+    return _document_response(services.report_reader.locations(_known_runs(), allowed=None))
+
+
+@app.route("/locations/{location_id}/report")
+@answers_errors
+def get_report(location_id: str) -> Response:
+    """Return a location's report, from the minute `since` on if the query has it."""
+    known_id = parse_id("location_id", location_id)
+    query = convert(dict(_request().query_params or {}), ReportQuery)
+    return _document_response(services.report_reader.report(known_id, _known_runs(), query.since))
+
+
+@app.route("/runs/latest")
+@answers_errors
+def get_latest_run() -> Response:
+    """Return the summary of the committed run."""
+    return _document_response(services.report_reader.latest_run(_known_runs()))
+
+
+def _request() -> Request:
+    return cast("Request", app.current_request)
+
+
+def _known_runs() -> Container[str]:
+    return known_runs(_request().headers.get("if-none-match", ""))
+
+
+def _document_response(document: Document) -> Response:
+    headers: Headers = {
+        "Content-Type": "application/json",
+        "ETag": entity_tag(document.run_id),
+        # What a token may see is its own: no cache may share it, and every use is asked for again.
+        "Cache-Control": "private, no-cache",
+        "Vary": "Authorization",
+    }
+    if document.content is None:
+        return Response("", headers, 304)
+    # As text, since Chalice would encode bytes in base64 and anything else as JSON once more.
+    return Response(document.content.decode(), headers)
+
+
+@app.route("/")
+def get_dashboard() -> Response:
+    """Show the dashboard, which asks for data and token by itself."""
+    path = _request().context.get("path", "/")
+    if not path.endswith("/"):
+        # The page finds its files relative to its own address.
+        return Response("", {"Location": f"{path.rpartition('/')[2]}/"}, 307)
+    page = read_page()
+    return Response(page.content, {**page.headers})
+
+
+@app.route("/assets/{name}")
+@answers_errors
+def get_asset(name: str) -> Response:
+    """Serve a script or style of the dashboard."""
+    asset = read_asset(name)
+    return Response(asset.content, {**asset.headers})
+
+
 @app.route("/health")
 def health() -> dict[str, str]:
     """Tell that the application runs, and nothing else."""
@@ -131,7 +214,11 @@ def start_analytics(event: CloudWatchEvent) -> dict[str, Any]:
 @app.lambda_function()
 @fails_by_name
 def receiver(event: Any, _context: Any) -> Any:
-    """Prepare a run of the workflow: one file of new measurements per location."""
+    """Prepare a run of the workflow, one file of new measurements per location; after the reports, sum it up."""
+    if "task" in event:
+        summary = services.summarizer.summarize(convert(event, SummaryRequest))
+        logger.info("run summed up", extra=msgspec.to_builtins(summary))
+        return msgspec.to_builtins(summary)
     answer = services.receiver.receive(convert(event, RunRequest))
     logger.info("run prepared", extra=msgspec.to_builtins(answer))
     return msgspec.to_builtins(answer)

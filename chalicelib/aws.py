@@ -83,6 +83,11 @@ class Aws:
         return self._session.client("s3", config=_BULK)
 
     @cached_property
+    def s3_online(self) -> "S3Client":
+        """S3 for requests."""
+        return self._session.client("s3", config=_ONLINE)
+
+    @cached_property
     def stepfunctions(self) -> "SFNClient":
         """Step Functions for starting runs."""
         return self._session.client("stepfunctions", config=_ONLINE)

@@ -25,5 +25,9 @@ class ObjectNotFoundError(ThermonetError):
     """An object that should be in the bucket is not. Trying again from the start helps if a later run took it."""
 
 
+class NotFoundError(ThermonetError):
+    """What a request asks for is not there. Trying again helps once a sensor or a run has brought it about."""
+
+
 class BodyTooLargeError(ThermonetError):
     """A request is larger than the contract allows. Sending less at a time helps."""

@@ -78,10 +78,15 @@ class Ledger:
         self._dynamodb = dynamodb
         self._store = store
 
-    def committed(self) -> Manifest:
-        """Return the manifest of the last committed run, NO_MANIFEST before the first; sees every commit."""
+    def head(self) -> str | None:
+        """Return the last committed run's id, None before the first; sees every commit."""
         found = self._dynamodb.get_item(TableName=self._table_name, Key={"id": {"S": "head"}}, ConsistentRead=True)
-        return self.read_manifest(found["Item"]["run_id"]["S"]) if "Item" in found else NO_MANIFEST
+        return found["Item"]["run_id"]["S"] if "Item" in found else None
+
+    def committed(self) -> Manifest:
+        """Return the manifest of the last committed run, NO_MANIFEST before the first."""
+        run_id = self.head()
+        return self.read_manifest(run_id) if run_id else NO_MANIFEST
 
     def read_manifest(self, run_id: str) -> Manifest:
         """Return a run's manifest; raises ObjectNotFoundError."""
@@ -100,6 +105,11 @@ def manifest_key(run_id: str) -> str:
 def report_key(location_id: str, run_id: str) -> str:
     """Name the report that a run writes about a location."""
     return f"reports/location_id={location_id}/{run_id}.json"
+
+
+def run_of_report(key_of_report: str) -> str:
+    """Return the id of the run that wrote a report."""
+    return key_of_report.rpartition("/")[2].removesuffix(".json")
 
 
 def state_key(key_of_report: str) -> str:

@@ -4,6 +4,7 @@ import json
 import math
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import msgspec
 from msgspec import Meta, Struct
@@ -101,6 +102,14 @@ def parse_reading(posted: Any, now: datetime, oldest_age: timedelta) -> Reading:
         timestamp=timestamp,
         reading_id=reading.reading_id,
     )
+
+
+def parse_id(field: str, text: str) -> str:
+    """Check a sensor's or location's id from a path, where it may be percent-encoded; raises ValidationError."""
+    try:
+        return convert(unquote(text), IdText)
+    except ValidationError as error:
+        raise ValidationError(f"{field}: {str(error).partition(': ')[2]}") from None
 
 
 def encode_measurements(measurements: list[Measurement]) -> str:

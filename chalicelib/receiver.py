@@ -20,6 +20,7 @@ from chalicelib.landing import LANDING_PREFIX, QUARANTINE_PREFIX, encode_landing
 from chalicelib.ledger import NO_MANIFEST, Counts, Ledger, Manifest, manifest_key, report_key, state_key
 from chalicelib.object_store import ObjectStore
 from chalicelib.readings import CLOCK_SKEW_MAX
+from chalicelib.run_summary import locations_summary_key, run_summary_key
 from chalicelib.settings import AnalyticsSettings
 from chalicelib.workflow import LocationTask, ReportAnswer, RunAnswer, RunRequest, S3Input, SqsInput
 
@@ -91,8 +92,10 @@ class Receiver:
             return []
         reports = [key for location, key in before.reports.items() if committed.reports[location] != key]
         seen = [key for hour, keys in before.seen.items() if hour not in committed.seen for key in keys]
-        # The manifest of `before` stays for readers who have just read the head.
-        return [*reports, *map(state_key, reports), *seen, manifest_key(before.previous_run_id)]
+        # What tells about `before` stays for readers who have just read the head.
+        gone = before.previous_run_id
+        about = [manifest_key(gone), run_summary_key(gone), locations_summary_key(gone)]
+        return [*reports, *map(state_key, reports), *seen, *about]
 
     def _prepare(self, request: RunRequest, previous: Manifest, keys: list[str]) -> RunAnswer:
         # Two attempts at one run may overlap: each writes in a place of its own, and the first manifest decides.

@@ -11,6 +11,7 @@ from chalicelib.duckdb_session import duckdb_session
 from chalicelib.ledger import Counts, state_key
 from chalicelib.object_store import ObjectStore
 from chalicelib.report import Minute, Report
+from chalicelib.run_summary import LocationLatest, latest_key
 from chalicelib.settings import AnalyticsSettings
 from chalicelib.workflow import LocationTask, ReportAnswer, ReportRequest
 
@@ -50,6 +51,7 @@ class Reporter:
             connection.execute(_WRITE_STATE.format(file=state), structs.asdict(totals))
             self._store.upload([(state_key(task.report_key), state)])
         self._store.put(task.report_key, msgspec.json.encode(report))
+        self._store.put(latest_key(request.run_id, _latest(report)), b"")
         return ReportAnswer(task.location_id, task.report_key)
 
     def _load(self, connection: duckdb.DuckDBPyConnection, folder: Path, task: LocationTask) -> None:
@@ -69,6 +71,13 @@ class Reporter:
         newest = "(SELECT max(minute) FROM minutes)"
         connection.execute(f"DELETE FROM minutes WHERE minute <= {newest} - $1::INTERVAL", [history + reach])
         connection.execute(f"DELETE FROM sensors WHERE latest_minute <= {newest} - $1::INTERVAL", [history])
+
+
+def _latest(report: Report) -> LocationLatest:
+    if not report.minutes:
+        return LocationLatest(report.location_id, None, None)
+    last = report.minutes[-1]
+    return LocationLatest(report.location_id, last.timestamp, last.moving_average)
 
 
 def moving_averages(connection: duckdb.DuckDBPyConnection, settings: AnalyticsSettings) -> list[Minute]:

@@ -15,7 +15,9 @@ from chalicelib.ledger import Ledger
 from chalicelib.measurement_queue import MeasurementQueue
 from chalicelib.object_store import ObjectStore
 from chalicelib.registry import SensorRegistry
+from chalicelib.report_reader import ReportReader
 from chalicelib.settings import Settings
+from chalicelib.summarizer import Summarizer
 
 if TYPE_CHECKING:
     from chalicelib.receiver import Receiver
@@ -37,7 +39,7 @@ class Services:
             thermistor=settings.thermistor,
             oldest_age=timedelta(hours=settings.analytics.history_hours),
             once=Once(settings.idempotency, resources.idempotency_table, dynamodb),
-            registry=SensorRegistry(resources.registry_table, dynamodb),
+            registry=self.registry,
             queue=MeasurementQueue(resources.queue_url, self.aws.sqs),
             alerts=Alerts(
                 settings.alerts, resources.topic_arn, resources.idempotency_table, self.aws.sns, dynamodb, time.time
@@ -56,8 +58,7 @@ class Services:
         # DuckDB is for the two processes that compute; no other pays for its import.
         from chalicelib.receiver import Receiver  # noqa: PLC0415
 
-        ledger = Ledger(self.aws.resources.ledger_table, self.aws.dynamodb, self._store)
-        return Receiver(self._settings.analytics, self._store, ledger, new_uuid=uuid4)
+        return Receiver(self._settings.analytics, self._store, self._ledger(self._store), new_uuid=uuid4)
 
     @cached_property
     def reporter(self) -> "Reporter":
@@ -67,8 +68,27 @@ class Services:
         return Reporter(self._settings.analytics, self._store)
 
     @cached_property
+    def summarizer(self) -> Summarizer:
+        """What sums up a run."""
+        return Summarizer(self._settings.thermistor.status_below_celsius, self._store, self._ledger(self._store))
+
+    @cached_property
+    def registry(self) -> SensorRegistry:
+        """What knows the broken sensors."""
+        return SensorRegistry(self.aws.resources.registry_table, self.aws.dynamodb)
+
+    @cached_property
+    def report_reader(self) -> ReportReader:
+        """What answers readers."""
+        store = ObjectStore(self.aws.resources.bucket, self.aws.s3_online)
+        return ReportReader(self._ledger(store), store)
+
+    @cached_property
     def _store(self) -> ObjectStore:
         return ObjectStore(self.aws.resources.bucket, self.aws.s3)
+
+    def _ledger(self, store: ObjectStore) -> Ledger:
+        return Ledger(self.aws.resources.ledger_table, self.aws.dynamodb, store)
 
 
 def _utc_now() -> datetime:

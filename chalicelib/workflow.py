@@ -76,6 +76,19 @@ class ReportRequest(Struct, frozen=True, forbid_unknown_fields=True):
     task: LocationTask
 
 
+class SummaryRequest(Struct, frozen=True, forbid_unknown_fields=True, tag_field="task", tag="summarize"):
+    """What the receiver's function is asked after the reports: to sum the run up."""
+
+    run_id: RunId
+
+
+class SummaryAnswer(Struct, frozen=True):
+    """Which run was summed up, and of how many locations something is known."""
+
+    run_id: str
+    locations: int
+
+
 def start_scheduled_run(event_time: str, state_machine_arn: str, stepfunctions: "SFNClient") -> str | None:
     """Start the run of a scheduled event, given as `2026-01-31T09:00:00Z`; return its execution's ARN.
 

@@ -1,4 +1,4 @@
-"""The command line of the simulator: `python -m simulator run | cloud | local | wheels | demo`."""
+"""The command line of the simulator: `python -m simulator run | cloud | local | wheels | demo | watch`."""
 
 import argparse
 import os
@@ -52,6 +52,11 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     demo.add_argument("--out", type=Path, default=Path("out"), metavar="FOLDER")
     demo.add_argument("--seed", type=int, help="a number that makes the run repeatable")
     demo.set_defaults(command=_demo)
+
+    watch = commands.add_parser("watch", help="local cloud, sensors, schedule and dashboard, until Ctrl-C")
+    watch.add_argument("--config", type=Path, default=_FOLDER / "watch.yaml", metavar="FILE.yaml")
+    watch.add_argument("--seed", type=int, help="a number that makes the run repeatable")
+    watch.set_defaults(command=_watch)
     return parser
 
 
@@ -93,6 +98,12 @@ def _demo(options: argparse.Namespace) -> int:
     from simulator.demo import run_demo  # noqa: PLC0415
 
     return run_demo(options.stage, options.config, options.out, options.seed)
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from simulator.watch import watch  # noqa: PLC0415
+
+    return watch(options.stage, options.config, options.seed)
 
 
 if __name__ == "__main__":

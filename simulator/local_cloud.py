@@ -17,12 +17,22 @@ from simulator.emulator import LOCAL_FOLDER, PROJECT, answers
 from simulator.signals import signals_as_interrupt
 
 
-def serve_cloud(stage: str, local_folder: Path = LOCAL_FOLDER) -> int:
-    """Run a local cloud until SIGINT or SIGTERM, announced in `cloud.json`; returns the exit code."""
+def wait_for_its_end(cloud: Cloud, _console: Console) -> None:
+    """Leave the cloud alone."""
+    cloud.emulator.process.wait()
+
+
+def serve_cloud(
+    stage: str, local_folder: Path = LOCAL_FOLDER, while_up: Callable[[Cloud, Console], None] = wait_for_its_end
+) -> int:
+    """Run a local cloud until SIGINT or SIGTERM, announced in `cloud.json`; returns the exit code.
+
+    `while_up` is what is done meanwhile; it ends when the emulator does.
+    """
     console = Console()
     with signals_as_interrupt():
         try:
-            _serve_until_interrupted(stage, local_folder, console)
+            _serve_until_interrupted(stage, local_folder, console, while_up)
         except KeyboardInterrupt:
             console.print("The local cloud is gone.")
             return 0
@@ -46,7 +56,9 @@ def serve_local(stage: str, port: int, local_folder: Path = LOCAL_FOLDER) -> int
     return _become_chalice_local(stage, port, cloud.environment)
 
 
-def _serve_until_interrupted(stage: str, local_folder: Path, console: Console) -> NoReturn:
+def _serve_until_interrupted(
+    stage: str, local_folder: Path, console: Console, while_up: Callable[[Cloud, Console], None]
+) -> NoReturn:
     with contextlib.ExitStack() as stack:
         local_folder.mkdir(exist_ok=True)
         cloud_file = local_folder / "cloud.json"
@@ -55,7 +67,7 @@ def _serve_until_interrupted(stage: str, local_folder: Path, console: Console) -
             cloud = stack.enter_context(local_cloud(stage, schedule=True, on_step=on_step, local_folder=local_folder))
         stack.enter_context(_announced(cloud, cloud_file))
         console.print(_welcome(cloud, cloud_file), soft_wrap=True, markup=False, highlight=False)
-        cloud.emulator.process.wait()
+        while_up(cloud, console)
         raise LocalCloudError("the emulator has ended by itself")
 
 
@@ -108,6 +120,7 @@ def _welcome(cloud: Cloud, cloud_file: Path) -> str:
     exports = " ".join(f"{name}={value}" for name, value in cloud.environment.items())
     return f"""
 API       {cloud.api_url}
+Dashboard {cloud.api_url}/
 AWS       {cloud.endpoint_url}
 Both are described in {cloud_file}
 

@@ -23,13 +23,17 @@ from chalicelib.ledger import NO_MANIFEST, Ledger, Manifest
 from chalicelib.object_store import ObjectStore
 from chalicelib.receiver import Receiver
 from chalicelib.reporter import Reporter
+from chalicelib.run_summary import locations_summary_key
 from chalicelib.settings import AnalyticsSettings
-from chalicelib.workflow import LocationTask, ReportRequest, RunAnswer, RunRequest, SqsInput
+from chalicelib.summarizer import Summarizer
+from chalicelib.thermistor import StatusLimits
+from chalicelib.workflow import LocationTask, ReportRequest, RunAnswer, RunRequest, SqsInput, SummaryRequest
 from tests.fakes import FakeDynamoDb, service_error
 
 ASL = json.loads((Path(__file__).parent.parent / "stepfunctions" / "analytics.asl.json").read_text())
 LEDGER_TABLE = "analytics-runs"
 SETTINGS = AnalyticsSettings(window_minutes=5, history_hours=24, max_concurrency=2, duckdb_memory_limit_mb=200)
+STATUS_LIMITS = StatusLimits(TEMPERATURE_TOO_LOW=20.0, OK=100.0, TEMPERATURE_TOO_HIGH=250.0)
 START = datetime(2026, 1, 31, 9, tzinfo=UTC)
 # How often Step Functions tries a state again before the workflow fails.
 STATE_ATTEMPTS = 3
@@ -215,6 +219,11 @@ class World:
         reports = chain[0].reports if chain else {}
         return {location: self.s3.objects[key].partition(b'"minutes":')[2] for location, key in reports.items()}
 
+    def latest(self) -> bytes:
+        """Return what readers see of all locations."""
+        chain = self.committed_chain()
+        return self.s3.objects[locations_summary_key(chain[0].run_id)] if chain else b""
+
     def landed(self) -> list[str]:
         """Return the keys of the landing objects that are left."""
         return [key for key in self.s3.objects if key.startswith(LANDING_PREFIX)]
@@ -232,6 +241,12 @@ class World:
         ledger = Ledger(LEDGER_TABLE, WiredClient(self.dynamodb, wire), store)  # type: ignore[arg-type]
         receiver = Receiver(SETTINGS, store, ledger, self._new_uuid, self.scratch)
         return wire, receiver, Reporter(SETTINGS, store, self.scratch)
+
+    def summarizer(self) -> Summarizer:
+        """Start a process that sums a run up."""
+        store = self._store(wire := Wire(self))
+        ledger = Ledger(LEDGER_TABLE, WiredClient(self.dynamodb, wire), store)  # type: ignore[arg-type]
+        return Summarizer(STATUS_LIMITS, store, ledger)
 
     def _store(self, wire: Wire) -> ObjectStore:
         # One connection, so that calls come in one order.
@@ -274,11 +289,12 @@ class Workflow:
         return bool(self.answer.has_input)
 
     def report(self) -> None:
-        """Run a reporter for every location."""
+        """Run a reporter for every location, and sum the run up."""
         items = self._world.s3.objects[self.answer.locations_key]
         for task in msgspec.json.decode(items, type=list[LocationTask]):
             request = ReportRequest(self._run_id, START, task)
             self._attempt(lambda request=request: self._world.process()[2].report(request))
+        self._attempt(lambda: self._world.summarizer().summarize(SummaryRequest(self._run_id)))
 
     def commit(self) -> str:
         """Make the ledger's conditional update, with the expressions of the ASL."""

@@ -18,8 +18,10 @@ from chalicelib.receiver import Receiver
 from chalicelib.report import Report
 from chalicelib.reporter import Reporter
 from chalicelib.settings import AnalyticsSettings
+from chalicelib.summarizer import Summarizer
+from chalicelib.thermistor import StatusLimits
 from chalicelib.validation import convert
-from chalicelib.workflow import ReportRequest, RunRequest
+from chalicelib.workflow import ReportRequest, RunRequest, SummaryRequest
 
 DEFINITION = json.loads((Path(__file__).parents[1] / "stepfunctions" / "analytics.asl.json").read_text())
 LEDGER_TABLE = "thermonet-dev-analytics-runs"
@@ -171,6 +173,8 @@ class WorkflowPlayer:
         self.ledger = Ledger(LEDGER_TABLE, dynamodb, store)
         self.receiver = Receiver(settings, store, self.ledger, uuid4, scratch)
         self.reporter = Reporter(settings, store, scratch)
+        limits = StatusLimits(TEMPERATURE_TOO_LOW=20.0, OK=100.0, TEMPERATURE_TOO_HIGH=250.0)
+        self.summarizer = Summarizer(limits, store, self.ledger)
         self.notifications: list[Any] = []
         # Called before every task with its resource; may raise TaskFailedError.
         self.before: Callable[[str], None] = lambda resource: None
@@ -215,6 +219,8 @@ class WorkflowPlayer:
             raise TaskFailedError(type(error).__name__, str(error)) from error
 
     def _receive(self, payload: Any) -> Any:
+        if "task" in payload:
+            return self.summarizer.summarize(convert(payload, SummaryRequest))
         return self.receiver.receive(convert(payload, RunRequest))
 
     def _report(self, payload: Any) -> Any:

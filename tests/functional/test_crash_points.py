@@ -68,6 +68,7 @@ def recover(world: World) -> None:
 
 def check(world: World, undisturbed: World) -> None:
     assert world.minutes() == undisturbed.minutes()
+    assert world.latest() == undisturbed.latest()
     chain = world.committed_chain()
     totals = chain[0].totals
     assert world.accepted == totals.measurements + totals.duplicates + totals.late

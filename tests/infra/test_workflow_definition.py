@@ -73,7 +73,7 @@ def test_functions_are_retried_on_the_transient_errors_of_lambda(name):
     assert first["MaxAttempts"] >= 3
 
 
-@pytest.mark.parametrize("name", ["Receive", "ReportLocations", "Commit"])
+@pytest.mark.parametrize("name", ["Receive", "ReportLocations", "Summarize", "Commit"])
 def test_whatever_fails_is_notified(name):
     last = STATES[name]["Catch"][-1]
     assert (last["ErrorEquals"], last["Next"]) == (["States.ALL"], "NotifyFailure")
@@ -134,7 +134,12 @@ def test_a_lost_race_is_neither_retried_nor_notified():
 def test_only_runs_over_the_queue_are_committed():
     choice = STATES["Committable"]
     (rule,) = choice["Choices"]
-    assert (rule["Variable"], rule["StringEquals"], rule["Next"]) == ("$$.Execution.Input.source", "SQS", "Commit")
+    assert (rule["Variable"], rule["StringEquals"], rule["Next"]) == ("$$.Execution.Input.source", "SQS", "Summarize")
     assert choice["Default"] == "Reported"
     reaching_commit = [name for name, state in STATES.items() if "Commit" in successors(state)]
-    assert reaching_commit == ["Committable"]
+    assert reaching_commit == ["Summarize"]
+    assert [name for name, state in STATES.items() if "Summarize" in successors(state)] == ["Committable"]
+
+
+def test_20000_locations_answer_the_map_with_less_than_a_payload_may_have():
+    assert INNER["Report"]["OutputPath"] is None, "an answer is then {}, and the list of all of them 60 KB"

@@ -47,7 +47,7 @@ def test_a_run_publishes_a_report_and_names_all_about_itself_in_its_manifest(pla
     execution = player.run("run-1", NOW)
     assert execution.status == "SUCCEEDED"
     assert execution.passed == [
-        "Receive", "AnythingToReport", "ReportLocations", "Committable", "Commit", "Reported",
+        "Receive", "AnythingToReport", "ReportLocations", "Committable", "Summarize", "Commit", "Reported",
     ]  # fmt: skip
     manifest = player.committed()
     assert (manifest.run_id, manifest.previous_run_id, manifest.landing) == ("run-1", NO_MANIFEST.run_id, [key])

@@ -1,0 +1,65 @@
+"""The dashboard's files: one page, and the scripts and styles that it loads from beside itself."""
+
+import functools
+import hashlib
+from pathlib import Path
+
+from msgspec import Struct
+
+from chalicelib.errors import NotFoundError
+
+_WEB_FOLDER = Path(__file__).parent / "web"
+_MEDIA_TYPES = {
+    "dashboard.css": "text/css; charset=utf-8",
+    "dashboard.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+    "uPlot.iife.min.js": "text/javascript; charset=utf-8",
+    "uPlot.min.css": "text/css; charset=utf-8",
+}
+# uPlot sets sizes through the style properties of elements, which a policy for styles does not restrict.
+_CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+    )
+)
+
+_COMMON_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+
+class WebFile(Struct, frozen=True):
+    """A file as text, and the headers to send it with."""
+
+    content: str
+    headers: dict[str, str]
+
+
+@functools.cache
+def read_page() -> WebFile:
+    """Return the page; its links carry a fingerprint of what they lead to, so that no browser shows a mix."""
+    fingerprint = hashlib.sha256()
+    for name in sorted(_MEDIA_TYPES):
+        fingerprint.update((_WEB_FOLDER / name).read_bytes())
+    page = (_WEB_FOLDER / "index.html").read_text(encoding="utf-8")
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
+    }
+    return WebFile(page.replace("{version}", fingerprint.hexdigest()[:16]), _COMMON_HEADERS | headers)
+
+
+@functools.cache
+def read_asset(name: str) -> WebFile:
+    """Return a file that the page loads; raises NotFoundError for any other name."""
+    if name not in _MEDIA_TYPES:
+        raise NotFoundError("there is no such file")
+    headers = {"Content-Type": _MEDIA_TYPES[name], "Cache-Control": "public, max-age=31536000, immutable"}
+    return WebFile((_WEB_FOLDER / name).read_text(encoding="utf-8"), _COMMON_HEADERS | headers)

@@ -1,0 +1,300 @@
+// The dashboard: asks the API beside it for the last run, the locations and one report, and draws them.
+// Whatever the API says is inserted as text, never as markup.
+"use strict";
+
+const POLL_MILLISECONDS = 5000;
+const ROWS_SHOWN = 200;
+const STATUSES = {
+  TEMPERATURE_TOO_LOW: "too low", OK: "OK", TEMPERATURE_TOO_HIGH: "too high", TEMPERATURE_CRITICAL: "critical",
+};
+
+const $ = id => document.getElementById(id);
+const state = { run: null, locations: [], chosen: null, report: null, chart: null, busy: false, refused: false };
+// What the API has answered, by path, so that an unchanged answer need not be sent again.
+const answers = new Map();
+
+class Refused extends Error {}
+
+// ---- The API
+
+async function get(path) {
+  const known = answers.get(path);
+  const headers = {};
+  const token = sessionStorage.getItem("token");
+  if (token) headers.Authorization = `Bearer ${token}`;
+  if (known) headers["If-None-Match"] = known.etag;
+  const response = await fetch(path, { headers, cache: "no-store", credentials: "omit" });
+  if (response.status === 304) return known.data;
+  if (response.status === 401 || response.status === 403) {
+    throw new Refused(token ? "The token was refused: it has expired, or does not allow this." : "A token is needed.");
+  }
+  if (response.status === 404) return null;
+  if (!response.ok) throw new Error(`the API answered ${response.status}`);
+  const data = await response.json();
+  answers.set(path, { etag: response.headers.get("ETag"), data });
+  return data;
+}
+
+// Only ":" needs no escape in a path among what encodeURIComponent escapes in an id.
+const reportPath = id => `locations/${encodeURIComponent(id).replaceAll("%3A", ":")}/report`;
+
+async function refresh() {
+  if (state.busy) return;
+  state.busy = true;
+  try {
+    const run = await get("runs/latest");
+    if (run !== state.run || !run) await showRun(run);
+    state.refused = false;
+    if (run) say(`Checked at ${new Date().toISOString().slice(11, 19)} UTC.`);
+    else say("No run has been committed yet. Averages appear here after the first one.");
+  } catch (error) {
+    if (error instanceof Refused) askForToken(error.message);
+    else say(`No fresh figures: ${error.message}. Trying again.`, true);
+  } finally {
+    state.busy = false;
+  }
+}
+
+async function showRun(run) {
+  const answer = run ? await get("locations") : null;
+  state.locations = answer ? answer.locations : [];
+  if (!state.locations.some(location => location.location_id === state.chosen)) {
+    state.chosen = state.locations.length ? state.locations[0].location_id : null;
+  }
+  await showReport();
+  drawRun(run);
+  drawLocations(run);
+  // Last: when anything above fails, the next round tries all of it again.
+  state.run = run;
+}
+
+async function showReport() {
+  const id = state.chosen;
+  const report = id === null ? null : await get(reportPath(id));
+  // Another location may have been chosen while this one's report was on its way.
+  if (id !== state.chosen) return;
+  state.report = report;
+  drawReport();
+}
+
+async function choose(id) {
+  state.chosen = id;
+  history.replaceState(null, "", `#${encodeURIComponent(id)}`);
+  drawLocations(state.run);
+  try {
+    await showReport();
+  } catch (error) {
+    if (error instanceof Refused) askForToken(error.message);
+    else say(`No report: ${error.message}.`, true);
+  }
+}
+
+// ---- Text
+
+function say(text, isProblem = false) {
+  $("message").textContent = text;
+  $("message").classList.toggle("problem", isProblem);
+}
+
+function element(name, text, className) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+const count = number => number.toLocaleString("en");
+const celsius = number => (number === null || number === undefined ? "–" : `${number.toFixed(2)} °C`);
+const utc = text => (text ? text.slice(0, 16).replace("T", " ") : "–");
+
+function statusOf(average, limits) {
+  const found = Object.entries(limits).find(([, limit]) => average < limit);
+  return found ? found[0] : "TEMPERATURE_CRITICAL";
+}
+
+function drawRun(run) {
+  const facts = run ? [
+    ["Started, UTC", utc(run.started_at), run.run_id],
+    ["Measurements", count(run.counts.measurements), `${count(run.totals.measurements)} in all runs`],
+    ["Duplicates", count(run.counts.duplicates), `${count(run.totals.duplicates)} in all runs`],
+    ["Late", count(run.counts.late), `${count(run.totals.late)} in all runs`],
+    ["Quarantined", count(run.quarantined), "objects in quarantine"],
+    ["Locations", count(run.locations), `with something new, of ${count(state.locations.length)}`],
+    ["Broken sensors", "not in runs", "their readings end at the API; alerts tell"],
+  ] : [["Started, UTC", "–", "no run yet"]];
+  $("run").replaceChildren(...facts.map(([name, value, note]) => {
+    const fact = element("div");
+    const dd = element("dd", value);
+    dd.append(element("small", note));
+    fact.append(element("dt", name), dd);
+    return fact;
+  }));
+}
+
+// ---- Locations
+
+function drawLocations(run) {
+  const wanted = $("filter").value.trim().toLowerCase();
+  const matching = state.locations.filter(location => location.location_id.toLowerCase().includes(wanted));
+  const focused = document.activeElement?.dataset?.location;
+  const rows = matching.slice(0, ROWS_SHOWN).map(location => locationRow(location, run));
+  $("locations").replaceChildren(...rows);
+  if (focused !== undefined) rows.find(row => row.button.dataset.location === focused)?.button.focus();
+  const hidden = matching.length - rows.length;
+  $("locations-note").textContent = !matching.length ? "No location to show."
+    : hidden ? `${count(hidden)} more: narrow the names down.` : `${count(matching.length)} shown.`;
+}
+
+function locationRow(location, run) {
+  const row = element("tr", undefined, location.location_id === state.chosen ? "chosen" : "");
+  row.button = element("button", location.location_id);
+  row.button.type = "button";
+  row.button.dataset.location = location.location_id;
+  row.button.setAttribute("aria-pressed", String(location.location_id === state.chosen));
+  row.button.addEventListener("click", () => choose(location.location_id));
+  const name = element("th");
+  name.scope = "row";
+  name.append(row.button);
+  const status = element("td");
+  if (location.moving_average !== null && run) {
+    const code = statusOf(location.moving_average, run.status_below_celsius);
+    status.append(element("span", STATUSES[code] ?? code, `status ${code}`));
+  }
+  row.append(name, status, element("td", celsius(location.moving_average), "number"), element("td", utc(location.last_timestamp)));
+  return row;
+}
+
+function moveAmongLocations(event) {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (!step || document.activeElement?.dataset?.location === undefined) return;
+  const buttons = [...$("locations").querySelectorAll("button")];
+  buttons[buttons.indexOf(document.activeElement) + step]?.focus();
+  event.preventDefault();
+}
+
+// ---- The chart
+
+function shownMinutes() {
+  const minutes = state.report ? state.report.minutes : [];
+  const hours = Number($("hours").value);
+  if (!hours || !minutes.length) return minutes;
+  const first = Date.parse(minutes.at(-1).timestamp) - hours * 3600_000;
+  return minutes.filter(minute => Date.parse(minute.timestamp) > first);
+}
+
+function columns(minutes, window_minutes) {
+  const [times, means, averages] = [[], [], []];
+  for (const minute of minutes) {
+    const time = Date.parse(minute.timestamp) / 1000;
+    // A line across a window without any measurement would tell what nobody measured.
+    if (times.length && time - times.at(-1) > 60 * window_minutes) {
+      times.push(times.at(-1) + 60);
+      means.push(null);
+      averages.push(null);
+    }
+    times.push(time);
+    means.push(minute.mean);
+    averages.push(minute.moving_average);
+  }
+  return [times, means, averages];
+}
+
+function drawReport() {
+  const report = state.report;
+  $("chart-heading").textContent = state.chosen === null ? "Chart" : `Location ${state.chosen}`;
+  $("figures").textContent = report
+    ? `${count(report.sensors)} sensors, ${count(report.measurements)} measurements, ${count(report.duplicates)} duplicates, ${count(report.late)} late since its first run`
+    : "";
+  const minutes = shownMinutes();
+  drawChart(minutes, report ? report.window_minutes : 1);
+  $("minutes").replaceChildren(...minutes.slice(-60).reverse().map(minuteRow));
+}
+
+function minuteRow(minute) {
+  const row = element("tr");
+  row.append(element("td", utc(minute.timestamp)), element("td", count(minute.count), "number"));
+  for (const name of ["mean", "min", "max", "moving_average"]) row.append(element("td", celsius(minute[name]), "number"));
+  return row;
+}
+
+function drawChart(minutes, window_minutes) {
+  state.chart?.destroy();
+  state.chart = null;
+  if (!minutes.length) return;
+  const data = columns(minutes, window_minutes);
+  const color = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const clock = seconds => new Date(seconds * 1000).toISOString().slice(11, 16);
+  const value = (_, number) => celsius(number);
+  const axis = { stroke: color("--dim"), grid: { stroke: color("--line"), width: 1 }, ticks: { stroke: color("--line") } };
+  state.chart = new uPlot({
+    width: $("chart").clientWidth, height: 300,
+    tzDate: seconds => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+    series: [
+      { label: "UTC", value: (_, seconds) => (seconds === null ? "–" : clock(seconds)) },
+      { label: "minute mean", stroke: color("--mean"), width: 1, points: { show: minutes.length < 300, size: 4 }, value },
+      { label: `${window_minutes} min moving average`, stroke: color("--average"), width: 2.5, points: { show: minutes.length < 2 }, value },
+    ],
+    // No tick between two minutes: there is nothing.
+    axes: [{ ...axis, values: (_, ticks) => ticks.map(clock), incrs: [1, 2, 5, 10, 30, 60, 120, 360, 720, 1440].map(m => m * 60) }, { ...axis, label: "°C", labelSize: 20, size: 56 }],
+  }, data, $("chart"));
+  state.chart.setLegend({ idx: data[0].length - 1 });
+}
+
+function moveAlongChart(event) {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  const chart = state.chart;
+  if (!step || !chart) return;
+  const times = chart.data[0];
+  const index = Math.min(Math.max((chart.cursor.idx ?? times.length) + step, 0), times.length - 1);
+  chart.setCursor({ left: chart.valToPos(times[index], "x"), top: 10 });
+  event.preventDefault();
+}
+
+// ---- The token
+
+function askForToken(reason) {
+  sessionStorage.removeItem("token");
+  say(`${reason} Use the button Token to enter one.`, true);
+  $("token-reason").textContent = reason;
+  // Asked once: who closes the dialog is not asked again every few seconds.
+  if (!state.refused && !$("token-dialog").open) $("token-dialog").showModal();
+  state.refused = true;
+}
+
+function takeToken(event) {
+  event.preventDefault();
+  sessionStorage.setItem("token", $("token").value.trim());
+  $("token").value = "";
+  $("token-dialog").close();
+  // What the last token could see may be hidden from this one.
+  answers.clear();
+  Object.assign(state, { run: null, refused: false });
+  refresh();
+}
+
+// ---- The page
+
+function listen() {
+  $("refresh").addEventListener("click", () => { Object.assign(state, { run: null, refused: false }); refresh(); });
+  $("filter").addEventListener("input", () => drawLocations(state.run));
+  $("hours").addEventListener("change", drawReport);
+  $("locations").addEventListener("keydown", moveAmongLocations);
+  $("chart").addEventListener("keydown", moveAlongChart);
+  $("change-token").addEventListener("click", () => $("token-dialog").showModal());
+  $("close-token").addEventListener("click", () => $("token-dialog").close());
+  $("token-form").addEventListener("submit", takeToken);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawReport);
+  new ResizeObserver(() => state.chart?.setSize({ width: $("chart").clientWidth, height: 300 })).observe($("chart"));
+  setInterval(() => {
+    if ($("auto-refresh").checked && !document.hidden && !state.refused) refresh();
+  }, POLL_MILLISECONDS);
+}
+
+try {
+  state.chosen = decodeURIComponent(location.hash.slice(1)) || null;
+} catch (error) {
+  // An address that somebody cut short.
+  if (!(error instanceof URIError)) throw error;
+}
+listen();
+refresh();

@@ -1,0 +1,103 @@
+"""A headless Chromium for tests of the page, in a fresh profile, with nothing but the loopback network."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
+DRIVER = shutil.which("chromedriver")
+
+needs_chromium = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver: apt-get install chromium chromium-driver"
+)
+
+_ARGUMENTS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # Whatever is not on this machine does not exist.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+_WAIT_SECONDS = 20
+
+
+class Page:
+    """The dashboard in a browser."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def open(self, url: str) -> None:
+        self.driver.get(url)
+
+    def find(self, selector: str) -> Any:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def text(self, selector: str) -> str:
+        return str(self.find(selector).text)
+
+    def script(self, code: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(code, *arguments)
+
+    def wait_until(self, condition: Any, what: str) -> None:
+        WebDriverWait(self.driver, _WAIT_SECONDS, poll_frequency=0.05).until(lambda _: condition(), what)
+
+    def locations(self) -> dict[str, list[str]]:
+        """What the table shows: location → status, moving average, last minute."""
+        rows: list[list[str]] = self.script(
+            "return [...document.querySelectorAll('#locations tr')].map(r => [...r.children].map(c => c.textContent))"
+        )
+        return {name: cells for name, *cells in rows}
+
+    def facts(self) -> dict[str, str]:
+        """The figures of the last run, without their notes."""
+        pairs: list[list[str]] = self.script(
+            "return [...document.querySelectorAll('#run > div')]"
+            ".map(f => [f.firstChild.textContent, f.lastChild.firstChild.textContent])"
+        )
+        return dict(pairs)  # type: ignore[arg-type]
+
+    def complaints(self) -> list[str]:
+        """What the console has to say, an answer that is meant to be an error aside."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def requested(self) -> list[str]:
+        """Every address that the page has loaded something from."""
+        names: list[str] = self.script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+        return names
+
+    def screenshot(self, path: Path, width: int, height: int) -> None:
+        self.driver.set_window_size(width, height)
+        self.driver.save_screenshot(str(path))
+
+
+@contextmanager
+def open_browser(profile: Path) -> Iterator[Page]:
+    """Run a browser with an empty profile."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM or ""
+    for argument in (*_ARGUMENTS, f"--user-data-dir={profile}", "--window-size=1200,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        yield Page(driver)
+    finally:
+        driver.quit()
