@@ -50,7 +50,7 @@ def load_yaml(path: Path, type_: type[T]) -> T:
 
 
 class _StrictLoader(yaml.CSafeLoader):
-    """Safe loader, in C since every cold start reads the settings, that refuses a key given twice, where PyYAML keeps the last one silently."""
+    """Refuses a key given twice, of which PyYAML keeps the last silently; in C, since every cold start reads YAML."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         mapping = super().construct_mapping(node, deep)
