@@ -121,11 +121,11 @@ class ReadingsClient:
         kept_alive = self._connection.sock is not None
         try:
             return self._request(body)
-        except (ConnectionResetError, ConnectionAbortedError, BrokenPipeError):
-            # A server may close an idle connection just as it is used again. Sensor and timestamp
-            # identify the reading, so posting it again has no second effect.
+        except (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, TimeoutError) as error:
+            # A server may close an idle connection just as it is used again, or be too busy to answer in time.
+            # Sensor and timestamp identify the reading, so posting it again has no second effect.
             self._connection.close()
-            if self._aborted or not kept_alive:
+            if self._aborted or not (kept_alive or isinstance(error, TimeoutError)):
                 raise
             return self._request(body)
 

@@ -65,7 +65,7 @@ def run_alone(code: str, *arguments: str, stage: str = "dev") -> str:
 
 def requirements() -> list[Requirement]:
     lines = (PROJECT / "requirements.txt").read_text().splitlines()
-    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return [Requirement(line) for line in lines if line and not line.startswith(("#", "--"))]
 
 
 def test_the_app_and_every_requirement_import_from_the_package_alone(package: Package, unpacked: Path) -> None:
