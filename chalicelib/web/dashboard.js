@@ -119,8 +119,7 @@ function drawRun(run) {
     ["Duplicates", count(run.counts.duplicates), `${count(run.totals.duplicates)} in all runs`],
     ["Late", count(run.counts.late), `${count(run.totals.late)} in all runs`],
     ["Quarantined", count(run.quarantined), "objects in quarantine"],
-    ["Locations", count(run.locations), `with something new, of ${count(state.locations.length)}`],
-    ["Broken sensors", "not in runs", "their readings end at the API; alerts tell"],
+    ["Locations", count(run.locations), `of ${count(state.locations.length)} had news`],
   ] : [["Started, UTC", "–", "no run yet"]];
   $("run").replaceChildren(...facts.map(([name, value, note]) => {
     const fact = element("div");
@@ -221,7 +220,6 @@ function drawChart(minutes, window_minutes) {
   state.chart?.destroy();
   state.chart = null;
   if (!minutes.length) return;
-  const data = columns(minutes, window_minutes);
   const color = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const clock = seconds => new Date(seconds * 1000).toISOString().slice(11, 16);
   const value = (_, number) => celsius(number);
@@ -236,8 +234,7 @@ function drawChart(minutes, window_minutes) {
     ],
     // No tick between two minutes: there is nothing.
     axes: [{ ...axis, values: (_, ticks) => ticks.map(clock), incrs: [1, 2, 5, 10, 30, 60, 120, 360, 720, 1440].map(m => m * 60) }, { ...axis, label: "°C", labelSize: 20, size: 56 }],
-  }, data, $("chart"));
-  state.chart.setLegend({ idx: data[0].length - 1 });
+  }, columns(minutes, window_minutes), $("chart"));
 }
 
 function moveAlongChart(event) {
