@@ -11,18 +11,21 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from botocore.exceptions import BotoCoreError, ClientError
 from chalice.app import Chalice, CloudWatchEvent, Rate, Request, Response, SQSEvent
+from msgspec import structs
 
 from chalicelib import errors
 from chalicelib.aws import Aws
 from chalicelib.buffering import QueuedMessage
+from chalicelib.counters import Counters
 from chalicelib.dashboard import read_asset, read_page
 from chalicelib.http_cache import entity_tag, known_runs
 from chalicelib.readings import parse_id
 from chalicelib.report_reader import Document, ReportQuery
 from chalicelib.services import Services
 from chalicelib.settings import load_settings
+from chalicelib.thermistor import Status
 from chalicelib.validation import convert
-from chalicelib.workflow import ReportRequest, RunRequest, SummaryRequest, start_scheduled_run
+from chalicelib.workflow import ReportRequest, RunRequest, SqsInput, SummaryRequest, start_scheduled_run
 
 STAGE = os.environ.get("THERMONET_STAGE", "dev")
 # The decorators below need figures of the stage, so this much is read at import.
@@ -33,7 +36,8 @@ app = Chalice(app_name="thermonet", configure_logs=False)
 logger = Logger(service=app.app_name)
 logging.getLogger("chalicelib")
 copy_config_to_registered_loggers(logger, include={"chalicelib"})
-services = Services(SETTINGS, Aws(STAGE))
+counters = Counters(service=app.app_name, stage=STAGE)
+services = Services(SETTINGS, Aws(STAGE), correlation_id=logger.get_correlation_id)
 
 # As Chalice's Response wants them.
 Headers = dict[str, str | list[str]]
@@ -53,6 +57,7 @@ def answers_errors(view: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(view)
     def answering_view(*args: Any, **kwargs: Any) -> Any:
+        logger.set_correlation_id(_request().context.get("requestId"))
         try:
             return view(*args, **kwargs)
         except (BotoCoreError, ClientError) as error:
@@ -88,8 +93,13 @@ def _error_response(error: Exception, cause: BaseException | None) -> Response:
 @answers_errors
 def post_readings() -> dict[str, Any]:
     """Take a reading; answer with its temperature and status."""
-    answer = services.ingest.post(_body(app.current_request), app.lambda_context)
+    try:
+        answer = services.ingest.post(_body(app.current_request), app.lambda_context)
+    except (errors.ValidationError, errors.ReadingConflictError, errors.BodyTooLargeError):
+        counters.count(RejectedReadings=1)
+        raise
     logger.info("reading answered", extra={"status": answer["status"]})
+    counters.count(**{"BrokenReadings" if answer["status"] == Status.BROKEN else "AcceptedReadings": 1})
     return answer
 
 
@@ -195,11 +205,13 @@ def buffer_measurements(event: SQSEvent) -> None:
             queued_at_ms=int(record["attributes"]["SentTimestamp"])
             if "SentTimestamp" in record.get("attributes", {})
             else None,
+            correlation_id=record.get("messageAttributes", {}).get("correlation_id", {}).get("stringValue"),
         )
         for record in event.to_dict()["Records"]
     ]
     buffered = services.buffer.store(messages)
     logger.info("batch buffered", extra=msgspec.to_builtins(buffered))
+    counters.count(LandedMeasurements=buffered.measurements, QuarantinedMessages=buffered.quarantined_messages)
 
 
 @app.schedule(Rate(SETTINGS.message_retention_seconds // 60, unit=Rate.MINUTES))
@@ -208,6 +220,7 @@ def start_analytics(event: CloudWatchEvent) -> dict[str, Any]:
     arn = start_scheduled_run(
         event.to_dict()["time"], services.aws.resources.state_machine_arn, services.aws.stepfunctions
     )
+    logger.info("run started" if arn else "no run started", extra={"execution_arn": arn})
     return {"execution_arn": arn}
 
 
@@ -216,11 +229,17 @@ def start_analytics(event: CloudWatchEvent) -> dict[str, Any]:
 def receiver(event: Any, _context: Any) -> Any:
     """Prepare a run of the workflow, one file of new measurements per location; after the reports, sum it up."""
     if "task" in event:
-        summary = services.summarizer.summarize(convert(event, SummaryRequest))
+        task = convert(event, SummaryRequest)
+        logger.set_correlation_id(task.run_id)
+        summary = services.summarizer.summarize(task)
         logger.info("run summed up", extra=msgspec.to_builtins(summary))
         return msgspec.to_builtins(summary)
-    answer = services.receiver.receive(convert(event, RunRequest))
+    request = convert(event, RunRequest)
+    logger.set_correlation_id(request.run_id)
+    answer = services.receiver.receive(request)
     logger.info("run prepared", extra=msgspec.to_builtins(answer))
+    if isinstance(request.input, SqsInput):
+        counters.count(**{f"Run{fate.capitalize()}": n for fate, n in structs.asdict(answer.counts).items()})
     return msgspec.to_builtins(answer)
 
 
@@ -228,6 +247,8 @@ def receiver(event: Any, _context: Any) -> Any:
 @fails_by_name
 def reporter(event: Any, _context: Any) -> Any:
     """Report on one location of a run."""
-    answer = services.reporter.report(convert(event, ReportRequest))
+    request = convert(event, ReportRequest)
+    logger.set_correlation_id(request.run_id)
+    answer = services.reporter.report(request)
     logger.info("location reported", extra=msgspec.to_builtins(answer))
     return msgspec.to_builtins(answer)

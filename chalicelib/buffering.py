@@ -21,11 +21,12 @@ logger = logging.getLogger(__name__)
 
 
 class QueuedMessage(Struct, frozen=True):
-    """An SQS message as the consumer gets it; `queued_at_ms` is when it was sent, in ms since the epoch."""
+    """An SQS message as the consumer gets it: when it was sent, in ms since the epoch, and by which request."""
 
     message_id: str
     body: str
     queued_at_ms: int | None
+    correlation_id: str | None = None
 
 
 class Buffered(Struct, frozen=True):
@@ -69,7 +70,10 @@ class Buffer:
                 quarantined += 1
                 self._quarantine(message, reasons)
         if landed:
-            self._store.put(landing_key(self._clock(), self._new_uuid()), encode_landing(landed))
+            key = landing_key(self._clock(), self._new_uuid())
+            self._store.put(key, encode_landing(landed))
+            ids = [message.correlation_id for message in messages if message.correlation_id]
+            logger.info("landed", extra={"landing_key": key, "correlation_ids": ids})
         return Buffered(len(landed), quarantined)
 
     def _quarantine(self, message: QueuedMessage, reasons: list[str]) -> None:

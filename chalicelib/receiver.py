@@ -34,6 +34,9 @@ _OBJECTS_AT_A_TIME = 256
 # The manifest names all reports of a run; an answer has to stay below Step Functions' 256 KiB.
 _REPORTS_LISTED = 100
 
+# A line of the log may be 256 KB long, and a key takes about 80 bytes.
+_KEYS_PER_LOG_LINE = 1_000
+
 logger = logging.getLogger(__name__)
 
 
@@ -70,6 +73,8 @@ class Receiver:
         previous = self._ledger.committed()
         keys = self._claim(previous)
         if keys:
+            for start in range(0, len(keys), _KEYS_PER_LOG_LINE):
+                logger.info("claimed", extra={"landing_keys": keys[start : start + _KEYS_PER_LOG_LINE]})
             return self._prepare(request, previous, keys)
         return RunAnswer(request.run_id, False, previous.run_id, "", "", 0, Counts())
 

@@ -1,6 +1,7 @@
 """The one place that wires use cases to AWS, the clock and chance; each is made when first used."""
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
 class Services:
     """The use cases of one process."""
 
-    def __init__(self, settings: Settings, aws: Aws) -> None:
+    def __init__(self, settings: Settings, aws: Aws, correlation_id: Callable[[], str | None] = lambda: None) -> None:
         self._settings = settings
+        self._correlation_id = correlation_id
         self.aws = aws
 
     @cached_property
@@ -40,7 +42,7 @@ class Services:
             oldest_age=timedelta(hours=settings.analytics.history_hours),
             once=Once(settings.idempotency, resources.idempotency_table, dynamodb),
             registry=self.registry,
-            queue=MeasurementQueue(resources.queue_url, self.aws.sqs),
+            queue=MeasurementQueue(resources.queue_url, self.aws.sqs, self._correlation_id),
             alerts=Alerts(
                 settings.alerts, resources.topic_arn, resources.idempotency_table, self.aws.sns, dynamodb, time.time
             ),

@@ -37,6 +37,8 @@ def prod_beside_dev(breakable_cloud: Cloud) -> Cloud:
     return deploy_stage("prod", breakable_cloud.emulator)
 
 
+# First, since xdist reads the marks in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests that share a local cloud in one worker."""
     for item in items:

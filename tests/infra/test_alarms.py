@@ -1,0 +1,65 @@
+"""What can go wrong rings, and the metrics that alarms and dashboard look at are those that are emitted."""
+
+import re
+from typing import Any
+
+import pytest
+
+from chalicelib.ledger import Counts
+from chalicelib.settings import load_settings
+from tests.infra.terraform_files import INFRA, PROJECT, local_values, resources
+
+ALARMS: dict[str, Any] = resources("aws_cloudwatch_metric_alarm")
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_every_alarm_reaches_the_topic(name: str) -> None:
+    assert ALARMS[name]["alarm_actions"] == ["${aws_sns_topic.alerts.arn}"]
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_is_quiet_about_missing_data_unless_missing_is_the_fault(name: str) -> None:
+    assert ALARMS[name]["treat_missing_data"] == ("breaching" if name == "workflow_silent" else "notBreaching")
+
+
+def test_everything_that_can_go_wrong_has_its_alarm() -> None:
+    watched = {alarm["metric_name"] for alarm in ALARMS.values() if "$" not in alarm["metric_name"]}
+    assert watched == {
+        "ApproximateNumberOfMessagesVisible",
+        "ApproximateAgeOfOldestMessage",
+        "ExecutionsSucceeded",
+        "5XXError",
+        "QuarantinedMessages",
+    }
+    assert set(ALARMS["workflow_failed"]["for_each"].values()) == {
+        "ExecutionsFailed",
+        "ExecutionsTimedOut",
+        "ExecutionsAborted",
+    }
+    assert '["Errors", "Throttles"]' in local_values()["function_alarms"]
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_silence_for_two_intervals_rings(stage: str) -> None:
+    alarm = ALARMS["workflow_silent"]
+    assert (alarm["period"], alarm["evaluation_periods"]) == ("${local.run_interval_seconds}", 2)
+    assert local_values()["run_interval_seconds"] == "${local.settings.message_retention_seconds}"
+    # An alarm looks at whole minutes, and back for a day at most.
+    interval_seconds = load_settings(stage).message_retention_seconds
+    assert interval_seconds % 60 == 0
+    assert 2 * interval_seconds <= 86_400
+
+
+def test_the_metrics_that_are_looked_at_are_those_that_are_emitted() -> None:
+    code = (PROJECT / "app.py").read_text()
+    emitted = set(re.findall(r"\b([A-Z][a-z]+(?:Readings|Measurements|Messages))\b", code))
+    assert "Run{fate.capitalize()}" in code
+    emitted |= {f"Run{fate.capitalize()}" for fate in Counts.__struct_fields__}
+    dashboard = (INFRA / "dashboard.tf").read_text()
+    declared = dashboard.partition("for name in [")[2].partition("]")[0]
+    assert set(re.findall(r'"(\w+)"', declared)) == emitted
+
+
+def test_metrics_have_the_dimensions_that_are_asked_for() -> None:
+    assert local_values()["metrics_namespace"] == "Thermonet"
+    assert local_values()["metrics_dimensions"] == {"service": "thermonet", "stage": "${local.stage}"}
