@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import time
 from collections.abc import Callable, Container
 from typing import Any, cast
 
@@ -10,9 +11,10 @@ import msgspec
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from botocore.exceptions import BotoCoreError, ClientError
-from chalice.app import Chalice, CloudWatchEvent, Rate, Request, Response, SQSEvent
+from chalice.app import AuthRequest, AuthResponse, Chalice, CloudWatchEvent, Rate, Request, Response, SQSEvent
 
 from chalicelib import errors
+from chalicelib.access import UNAVAILABLE, Access, Scope, access_of
 from chalicelib.aws import Aws
 from chalicelib.buffering import QueuedMessage
 from chalicelib.dashboard import read_asset, read_page
@@ -40,6 +42,8 @@ Headers = dict[str, str | list[str]]
 
 HTTP_ERRORS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
     errors.ValidationError: (400, "BadRequestError", {}),
+    errors.NotAuthenticatedError: (401, "UnauthorizedError", {}),
+    errors.ForbiddenError: (403, "ForbiddenError", {}),
     errors.NotFoundError: (404, "NotFoundError", {}),
     errors.ReadingConflictError: (409, "ConflictError", {}),
     errors.ReadingInProgressError: (409, "ConflictError", {"Retry-After": "1"}),
@@ -78,18 +82,50 @@ def fails_by_name(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _error_response(error: Exception, cause: BaseException | None) -> Response:
-    status, code, headers = HTTP_ERRORS[type(error)]
+    status, code, headers = next(HTTP_ERRORS[type_] for type_ in type(error).__mro__ if type_ in HTTP_ERRORS)
     logger.warning("request refused", extra={"status": status, "reason": str(error), "cause": repr(cause)})
     return Response({"Code": code, "Message": str(error)}, {**headers}, status)
 
 
+# A minute, so that a key that is withdrawn, or keys that cannot be read, are not remembered for long.
+@app.authorizer(ttl_seconds=60)
+def authorize(request: AuthRequest) -> AuthResponse:
+    """Tell the gateway whose token this is; expiry, scope and location are for the routes, since answers are kept."""
+    try:
+        access = services.tokens.authenticate(request.token)
+    except errors.NotAuthenticatedError as error:
+        logger.warning("token refused", extra={"reason": str(error)})
+        return AuthResponse(routes=[], principal_id="nobody")
+    except errors.ServiceUnavailableError as error:
+        logger.exception("no token can be checked")
+        return AuthResponse(routes=["*"], principal_id="unknown", context={UNAVAILABLE: str(error)})
+    logger.info("token accepted", extra={"subject": access.subject})
+    # The answer is kept for the token, whatever it asks for next.
+    return AuthResponse(routes=["*"], principal_id=access.subject, context=access.to_context())
+
+
+def access_for(scope: Scope) -> Access:
+    """Return what the current request's token allows, or raise NotAuthenticatedError or ForbiddenError."""
+    context = app.current_request.context if app.current_request else {}
+    access = access_of(context.get("authorizer") or {})
+    access.require(scope, time.time())
+    return access
+
+
 # curl -d says form-urlencoded unless told otherwise; the body is JSON all the same.
-@app.route("/readings", methods=["POST"], content_types=["application/json", "application/x-www-form-urlencoded"])
+@app.route(
+    "/readings",
+    methods=["POST"],
+    content_types=["application/json", "application/x-www-form-urlencoded"],
+    authorizer=authorize,
+)
 @answers_errors
 def post_readings() -> dict[str, Any]:
-    """Take a reading; answer with its temperature and status."""
-    answer = services.ingest.post(_body(app.current_request), app.lambda_context)
-    logger.info("reading answered", extra={"status": answer["status"]})
+    """Take a reading or a batch; answer with temperature and status of each."""
+    access = access_for(Scope.WRITE_READINGS)
+    answer = services.ingest.post(_body(app.current_request), access, app.lambda_context)
+    told = ("status", "accepted", "broken", "rejected")
+    logger.info("readings answered", extra={name: answer[name] for name in told if name in answer})
     return answer
 
 
