@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -84,8 +85,8 @@ class Bench:
     """The app on instant AWS."""
 
     def __init__(self) -> None:
-        import app
-        from chalicelib.services import Services
+        import app  # noqa: PLC0415 - only after logging is redirected
+        from chalicelib.services import Services  # noqa: PLC0415
 
         self._app = app.app
         self.aws = InstantAws()
@@ -140,7 +141,7 @@ class Bench:
     def answer(self, event: dict[str, Any]) -> dict[str, Any]:
         """Answer an event; raises AssertionError for anything but success."""
         response: dict[str, Any] = self._app(event, self._context)
-        assert response["statusCode"] == 200, response
+        assert response["statusCode"] == HTTPStatus.OK, response
         return response
 
 
