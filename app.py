@@ -106,8 +106,7 @@ def authorize(request: AuthRequest) -> AuthResponse:
 
 def access_for(scope: Scope) -> Access:
     """Return what the current request's token allows, or raise NotAuthenticatedError or ForbiddenError."""
-    context = app.current_request.context if app.current_request else {}
-    access = access_of(context.get("authorizer") or {})
+    access = access_of(_request().context.get("authorizer") or {})
     access.require(scope, time.time())
     return access
 
@@ -123,22 +122,23 @@ def access_for(scope: Scope) -> Access:
 def post_readings() -> dict[str, Any]:
     """Take a reading or a batch; answer with temperature and status of each."""
     access = access_for(Scope.WRITE_READINGS)
-    answer = services.ingest.post(_body(app.current_request), access, app.lambda_context)
+    answer = services.ingest.post(_body(_request()), access, app.lambda_context)
     told = ("status", "accepted", "broken", "rejected")
     logger.info("readings answered", extra={name: answer[name] for name in told if name in answer})
     return answer
 
 
-def _body(request: Request | None) -> bytes:
-    body = request.raw_body if request else b""
+def _body(request: Request) -> bytes:
+    body = request.raw_body
     # Chalice gives a missing body as text.
     return body.encode() if isinstance(body, str) else body
 
 
-@app.route("/sensors/{sensor_id}")
+@app.route("/sensors/{sensor_id}", authorizer=authorize)
 @answers_errors
 def get_sensor(sensor_id: str) -> dict[str, Any]:
     """Tell whether a sensor is broken."""
+    access_for(Scope.READ_REPORTS)
     known_id = parse_id("sensor_id", sensor_id)
     broken = services.registry.find(known_id)
     if broken is None:
@@ -146,26 +146,30 @@ def get_sensor(sensor_id: str) -> dict[str, Any]:
     return {"sensor_id": known_id, "broken": broken}
 
 
-@app.route("/locations")
+@app.route("/locations", authorizer=authorize)
 @answers_errors
 def get_locations() -> Response:
-    """List the latest moving average of every location."""
-    return _document_response(services.report_reader.locations(_known_runs(), allowed=None))
+    """List the latest moving average of every location that the token is for."""
+    access = access_for(Scope.READ_REPORTS)
+    return _document_response(services.report_reader.locations(_known_runs(), access.only_locations))
 
 
-@app.route("/locations/{location_id}/report")
+@app.route("/locations/{location_id}/report", authorizer=authorize)
 @answers_errors
 def get_report(location_id: str) -> Response:
     """Return a location's report, from the minute `since` on if the query has it."""
+    access = access_for(Scope.READ_REPORTS)
     known_id = parse_id("location_id", location_id)
+    access.require_location(known_id)
     query = convert(dict(_request().query_params or {}), ReportQuery)
     return _document_response(services.report_reader.report(known_id, _known_runs(), query.since))
 
 
-@app.route("/runs/latest")
+@app.route("/runs/latest", authorizer=authorize)
 @answers_errors
 def get_latest_run() -> Response:
     """Return the summary of the committed run."""
+    access_for(Scope.READ_REPORTS)
     return _document_response(services.report_reader.latest_run(_known_runs()))
 
 

@@ -35,6 +35,11 @@ class Access(Struct, frozen=True):
         if scope not in self.scopes:
             raise ForbiddenError(f"token: it lacks the scope {scope}")
 
+    @property
+    def only_locations(self) -> frozenset[str] | None:
+        """The locations that the token is limited to; None when it is for all."""
+        return None if ALL_LOCATIONS in self.locations else self.locations
+
     def allows(self, location_id: str) -> bool:
         """Tell whether the token is for the location."""
         return location_id in self.locations or ALL_LOCATIONS in self.locations

@@ -218,7 +218,29 @@ def test_a_route_that_the_gateway_would_let_through_without_an_access_is_closed(
 def test_every_data_route_has_the_authorizer(stage):
     import app
 
-    open_routes = {"/health"}
+    open_routes = {"/", "/assets/{name}", "/health"}
     for path, methods in app.app.routes.items():
         for entry in methods.values():
             assert (entry.authorizer is None) == (path in open_routes), path
+
+
+READ_ROUTES = ["/sensors/1", "/locations", "/locations/a/report", "/runs/latest"]
+
+
+@pytest.mark.parametrize("path", READ_ROUTES)
+def test_reading_needs_a_token_that_has_not_expired_and_its_scope(stage, path):
+    def get(token=None):
+        return stage.http.get(path, headers={"Authorization": f"Bearer {token}"} if token else {})
+
+    reading = {**CLAIMS, "scope": "reports:read"}
+    assert get().status_code == 401
+    assert get(sign(reading, "a key that somebody else has thought of")).status_code == 403
+    assert_refused(get(sign({**reading, "exp": time.time() - 1})), 401, "token: it has expired")
+    assert_refused(get(sign(CLAIMS)), 403, "reports:read")
+    assert get(sign(reading)).status_code in {200, 404}
+
+
+def test_the_report_of_another_location_is_forbidden_whether_there_is_one_or_not(stage):
+    token = sign({**CLAIMS, "scope": "reports:read"})
+    response = stage.http.get("/locations/b/report", headers={"Authorization": f"Bearer {token}"})
+    assert_refused(response, 403, "location_id: ")
