@@ -21,8 +21,8 @@ from simulator.emulator import LOCAL_FOLDER, PROJECT, REGION
 # of, and sts for credentials. All of them would take 15 MB, more than half as much as the rest.
 KEPT_SERVICES = frozenset({"dynamodb", "s3", "sns", "sqs", "ssm", "stepfunctions", "sts"})
 
-# What Lambda's Python 3.11 has: glibc 2.26 on x86_64.
-_PYTHON_VERSION = "3.11"
+# Chalice packages for the Python that it runs on. Lambda's 3.11 has glibc 2.26 on x86_64, later ones a later one.
+_PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _GLIBC_MINORS = range(26, 16, -1)
 _PACKAGES_KEPT = 6
 

@@ -18,6 +18,7 @@ import msgspec
 from botocore.exceptions import ClientError
 
 from chalicelib.buffering import Buffer, QueuedMessage
+from chalicelib.errors import ObjectNotFoundError
 from chalicelib.landing import LANDING_PREFIX, QUARANTINE_PREFIX
 from chalicelib.ledger import NO_MANIFEST, Ledger, Manifest
 from chalicelib.object_store import ObjectStore
@@ -332,7 +333,7 @@ class Workflow:
                 return invoke()
             except FakeDynamoDb.exceptions.ConditionalCheckFailedException:
                 raise
-            except (ProcessDiedError, ClientError):
+            except (ProcessDiedError, ClientError, ObjectNotFoundError):
                 if self._world.fault and self._world.fault.kind == "death":
                     break
         raise StateFailedError
