@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import time
 from collections.abc import Callable, Container
 from typing import Any, cast
 
@@ -10,11 +11,13 @@ import msgspec
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from botocore.exceptions import BotoCoreError, ClientError
-from chalice.app import Chalice, CloudWatchEvent, Rate, Request, Response, SQSEvent
+from chalice.app import AuthRequest, AuthResponse, Chalice, CloudWatchEvent, Rate, Request, Response, SQSEvent
 from msgspec import structs
 
 from chalicelib import errors
+from chalicelib.access import UNAVAILABLE, Access, Scope, access_of
 from chalicelib.aws import Aws
+from chalicelib.batch import tally_of
 from chalicelib.buffering import QueuedMessage
 from chalicelib.counters import Counters
 from chalicelib.dashboard import read_asset, read_page
@@ -23,7 +26,6 @@ from chalicelib.readings import parse_id
 from chalicelib.report_reader import Document, ReportQuery
 from chalicelib.services import Services
 from chalicelib.settings import load_settings
-from chalicelib.thermistor import Status
 from chalicelib.validation import convert
 from chalicelib.workflow import ReportRequest, RunRequest, SqsInput, SummaryRequest, start_scheduled_run
 
@@ -44,6 +46,8 @@ Headers = dict[str, str | list[str]]
 
 HTTP_ERRORS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
     errors.ValidationError: (400, "BadRequestError", {}),
+    errors.NotAuthenticatedError: (401, "UnauthorizedError", {}),
+    errors.ForbiddenError: (403, "ForbiddenError", {}),
     errors.NotFoundError: (404, "NotFoundError", {}),
     errors.ReadingConflictError: (409, "ConflictError", {}),
     errors.ReadingInProgressError: (409, "ConflictError", {"Retry-After": "1"}),
@@ -83,36 +87,70 @@ def fails_by_name(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _error_response(error: Exception, cause: BaseException | None) -> Response:
-    status, code, headers = HTTP_ERRORS[type(error)]
+    status, code, headers = next(HTTP_ERRORS[type_] for type_ in type(error).__mro__ if type_ in HTTP_ERRORS)
     logger.warning("request refused", extra={"status": status, "reason": str(error), "cause": repr(cause)})
     return Response({"Code": code, "Message": str(error)}, {**headers}, status)
 
 
+# A minute, so that a key that is withdrawn, or keys that cannot be read, are not remembered for long.
+@app.authorizer(ttl_seconds=60)
+def authorize(request: AuthRequest) -> AuthResponse:
+    """Tell the gateway whose token this is; expiry, scope and location are for the routes, since answers are kept."""
+    try:
+        access = services.tokens.authenticate(request.token)
+    except errors.NotAuthenticatedError as error:
+        logger.warning("token refused", extra={"reason": str(error)})
+        return AuthResponse(routes=[], principal_id="nobody")
+    except errors.ServiceUnavailableError as error:
+        logger.exception("no token can be checked")
+        return AuthResponse(routes=["*"], principal_id="unknown", context={UNAVAILABLE: str(error)})
+    logger.info("token accepted", extra={"subject": access.subject})
+    # The answer is kept for the token, whatever it asks for next.
+    return AuthResponse(routes=["*"], principal_id=access.subject, context=access.to_context())
+
+
+def access_for(scope: Scope) -> Access:
+    """Return what the current request's token allows, or raise NotAuthenticatedError or ForbiddenError."""
+    access = access_of(_request().context.get("authorizer") or {})
+    access.require(scope, time.time())
+    return access
+
+
 # curl -d says form-urlencoded unless told otherwise; the body is JSON all the same.
-@app.route("/readings", methods=["POST"], content_types=["application/json", "application/x-www-form-urlencoded"])
+@app.route(
+    "/readings",
+    methods=["POST"],
+    content_types=["application/json", "application/x-www-form-urlencoded"],
+    authorizer=authorize,
+)
 @answers_errors
 def post_readings() -> dict[str, Any]:
-    """Take a reading; answer with its temperature and status."""
+    """Take a reading or a batch; answer with temperature and status of each."""
+    access = access_for(Scope.WRITE_READINGS)
     try:
-        answer = services.ingest.post(_body(app.current_request), app.lambda_context)
+        answer = services.ingest.post(_body(_request()), access, app.lambda_context)
     except (errors.ValidationError, errors.ReadingConflictError, errors.BodyTooLargeError):
         counters.count(RejectedReadings=1)
         raise
-    logger.info("reading answered", extra={"status": answer["status"]})
-    counters.count(**{"BrokenReadings" if answer["status"] == Status.BROKEN else "AcceptedReadings": 1})
+    tally = tally_of(answer)
+    logger.info("readings answered", extra=tally)
+    counters.count(
+        AcceptedReadings=tally["accepted"], BrokenReadings=tally["broken"], RejectedReadings=tally["rejected"]
+    )
     return answer
 
 
-def _body(request: Request | None) -> bytes:
-    body = request.raw_body if request else b""
+def _body(request: Request) -> bytes:
+    body = request.raw_body
     # Chalice gives a missing body as text.
     return body.encode() if isinstance(body, str) else body
 
 
-@app.route("/sensors/{sensor_id}")
+@app.route("/sensors/{sensor_id}", authorizer=authorize)
 @answers_errors
 def get_sensor(sensor_id: str) -> dict[str, Any]:
     """Tell whether a sensor is broken."""
+    access_for(Scope.READ_REPORTS)
     known_id = parse_id("sensor_id", sensor_id)
     broken = services.registry.find(known_id)
     if broken is None:
@@ -120,26 +158,30 @@ def get_sensor(sensor_id: str) -> dict[str, Any]:
     return {"sensor_id": known_id, "broken": broken}
 
 
-@app.route("/locations")
+@app.route("/locations", authorizer=authorize)
 @answers_errors
 def get_locations() -> Response:
-    """List the latest moving average of every location."""
-    return _document_response(services.report_reader.locations(_known_runs(), allowed=None))
+    """List the latest moving average of every location that the token is for."""
+    access = access_for(Scope.READ_REPORTS)
+    return _document_response(services.report_reader.locations(_known_runs(), access.only_locations))
 
 
-@app.route("/locations/{location_id}/report")
+@app.route("/locations/{location_id}/report", authorizer=authorize)
 @answers_errors
 def get_report(location_id: str) -> Response:
     """Return a location's report, from the minute `since` on if the query has it."""
+    access = access_for(Scope.READ_REPORTS)
     known_id = parse_id("location_id", location_id)
+    access.require_location(known_id)
     query = convert(dict(_request().query_params or {}), ReportQuery)
     return _document_response(services.report_reader.report(known_id, _known_runs(), query.since))
 
 
-@app.route("/runs/latest")
+@app.route("/runs/latest", authorizer=authorize)
 @answers_errors
 def get_latest_run() -> Response:
     """Return the summary of the committed run."""
+    access_for(Scope.READ_REPORTS)
     return _document_response(services.report_reader.latest_run(_known_runs()))
 
 

@@ -1,11 +1,12 @@
 """Alerts about unexpected readings: at most one per sensor and status in a cooldown, never in a reading's way."""
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
+from msgspec import Struct
 
 from chalicelib.readings import Answer
 from chalicelib.settings import AlertSettings
@@ -17,6 +18,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _REMEMBERED_MAX = 100_000
+# Each claim is a call that the request waits for.
+_ALERTS_PER_REQUEST = 20
+_PUBLISH_BATCH_MAX = 10
+
+
+class _Alert(Struct, frozen=True):
+    """An alert, and the name under which its cooldown is claimed."""
+
+    claim: str
+    answer: Answer
+    resistance_ohm: float
+
+    def message(self) -> dict[str, Any]:
+        """Write the alert as SNS takes it."""
+        content = {**msgspec.to_builtins(self.answer), "value": self.resistance_ohm}
+        return {
+            "Subject": f"Sensor {self.answer.sensor_id}: {self.answer.status}",
+            "Message": msgspec.json.encode(content).decode(),
+            "MessageAttributes": {"status": {"DataType": "String", "StringValue": str(self.answer.status)}},
+        }
 
 
 class Alerts:
@@ -42,21 +63,48 @@ class Alerts:
         self._clock = clock
         self._quiet_until: dict[str, float] = {}
 
-    def consider(self, answer: Answer, resistance_ohm: float) -> None:
-        """Alert about the answer when its status asks for it; failures are logged and go no further."""
-        if answer.status not in self._settings.statuses:
-            return
-        claim = f"alert#{answer.sensor_id}#{answer.status}"
+    def consider(self, answers: Sequence[tuple[Answer, float]]) -> None:
+        """Alert about a request's answers, each with its resistance in ohm, when their status asks for it.
+
+        Failures are logged and go no further. More than fit a request are left to the sensors' next readings.
+        """
         now = self._clock()
-        if self._quiet_until.get(claim, 0.0) > now:
-            return
+        due = self._due(answers, now)
+        if len(due) > _ALERTS_PER_REQUEST:
+            logger.warning("%d alerts put off: too many in one request", len(due) - _ALERTS_PER_REQUEST)
         try:
-            is_ours, quiet_until = self._claim(claim, now)
-            if is_ours:
-                self._publish(claim, answer, resistance_ohm)
-            self._remember(claim, quiet_until)
+            self._send(due[:_ALERTS_PER_REQUEST], now)
         except (BotoCoreError, ClientError):
-            logger.exception("alert not sent; the sensor's next reading of this status tries again")
+            logger.exception("alerts not sent; the sensors' next readings of these statuses try again")
+
+    def _due(self, answers: Sequence[tuple[Answer, float]], now: float) -> list[_Alert]:
+        """Return the first alert of each claim that this process does not know to be taken."""
+        due: dict[str, _Alert] = {}
+        for answer, resistance_ohm in answers:
+            if answer.status in self._settings.statuses:
+                claim = f"alert#{answer.sensor_id}#{answer.status}"
+                if self._quiet_until.get(claim, 0.0) <= now:
+                    due.setdefault(claim, _Alert(claim, answer, resistance_ohm))
+        return list(due.values())
+
+    def _send(self, due: Sequence[_Alert], now: float) -> None:
+        for start in range(0, len(due), _PUBLISH_BATCH_MAX):
+            claimed: dict[str, float] = {}
+            alerts: list[_Alert] = []
+            try:
+                for alert in due[start : start + _PUBLISH_BATCH_MAX]:
+                    is_ours, quiet_until = self._claim(alert.claim, now)
+                    claimed[alert.claim] = quiet_until
+                    if is_ours:
+                        alerts.append(alert)
+                failed = self._publish(alerts)
+            except (BotoCoreError, ClientError):
+                self._give_back(alerts)
+                raise
+            self._give_back(failed)
+            for claim, quiet_until in claimed.items():
+                if not any(alert.claim == claim for alert in failed):
+                    self._remember(claim, quiet_until)
 
     def _claim(self, claim: str, now: float) -> tuple[bool, float]:
         """Take the sensor's cooldown unless another process has it; return whether it is ours, and its end."""
@@ -77,19 +125,25 @@ class Alerts:
             return False, float(conflict.response["Item"]["expiration"]["N"])  # type: ignore[typeddict-item]
         return True, end
 
-    def _publish(self, claim: str, answer: Answer, resistance_ohm: float) -> None:
-        message = {**msgspec.to_builtins(answer), "value": resistance_ohm}
-        try:
-            self._sns.publish(
-                TopicArn=self._topic_arn,
-                Subject=f"Sensor {answer.sensor_id}: {answer.status}",
-                Message=msgspec.json.encode(message).decode(),
-                MessageAttributes={"status": {"DataType": "String", "StringValue": answer.status}},
-            )
-        except (BotoCoreError, ClientError):
-            # Give the claim back, or a topic that fails once would silence the sensor for the whole cooldown.
-            self._dynamodb.delete_item(TableName=self._claims_table, Key={"id": {"S": claim}})
-            raise
+    def _publish(self, alerts: Sequence[_Alert]) -> list[_Alert]:
+        """Publish the alerts and return those that SNS did not take."""
+        if len(alerts) == 1:
+            self._sns.publish(TopicArn=self._topic_arn, **alerts[0].message())
+        if len(alerts) <= 1:
+            return []
+        answer = self._sns.publish_batch(
+            TopicArn=self._topic_arn,
+            PublishBatchRequestEntries=[{"Id": str(place), **alert.message()} for place, alert in enumerate(alerts)],  # type: ignore[typeddict-item]
+        )
+        failed = [alerts[int(entry["Id"])] for entry in answer.get("Failed", [])]
+        if failed:
+            logger.error("%d alerts not taken: %s", len(failed), answer["Failed"][0]["Code"])
+        return failed
+
+    def _give_back(self, alerts: Sequence[_Alert]) -> None:
+        """Undo claims, or a topic that fails once would silence the sensors for the whole cooldown."""
+        for alert in alerts:
+            self._dynamodb.delete_item(TableName=self._claims_table, Key={"id": {"S": alert.claim}})
 
     def _remember(self, claim: str, quiet_until: float) -> None:
         if len(self._quiet_until) >= _REMEMBERED_MAX:

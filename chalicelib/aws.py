@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
     from mypy_boto3_stepfunctions import SFNClient
 
 # A request's calls, each at its worst, must end before API Gateway gives up at 29 s.
@@ -46,21 +47,25 @@ class Aws:
     """The clients of one process and the resources of its stage, each made when first used."""
 
     def __init__(self, stage: str) -> None:
-        self._stage = stage
+        self.stage = stage
 
     @cached_property
     def resources(self) -> Resources:
         """The stage's resources, read from SSM once; raises ServiceUnavailableError when they are not there."""
-        name = f"/thermonet/{self._stage}/resources"
-        ssm = self._session.client("ssm", config=_ONLINE)
+        name = f"/thermonet/{self.stage}/resources"
         try:
-            parameter = ssm.get_parameter(Name=name)
-        except ssm.exceptions.ParameterNotFound:
+            parameter = self.ssm.get_parameter(Name=name)
+        except self.ssm.exceptions.ParameterNotFound:
             raise ServiceUnavailableError(f"parameter {name} does not exist: is the stage deployed?") from None
         try:
             return decode_json(parameter["Parameter"]["Value"], Resources)
         except ValidationError as error:
             raise ServiceUnavailableError(f"parameter {name}: {error}") from None
+
+    @cached_property
+    def ssm(self) -> "SSMClient":
+        """SSM for what a process is told once."""
+        return self._session.client("ssm", config=_ONLINE)
 
     @cached_property
     def dynamodb(self) -> "DynamoDBClient":

@@ -31,3 +31,11 @@ class NotFoundError(ThermonetError):
 
 class BodyTooLargeError(ThermonetError):
     """A request is larger than the contract allows. Sending less at a time helps."""
+
+
+class NotAuthenticatedError(ThermonetError):
+    """The caller has not shown who it is, or no longer. A fresh token helps."""
+
+
+class ForbiddenError(ThermonetError):
+    """The caller's token does not allow this. Another token helps."""

@@ -1,8 +1,10 @@
 """One effect and one answer for each reading, however often it is delivered."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from aws_lambda_powertools.utilities.idempotency import (
     DynamoDBPersistenceLayer,
     IdempotencyConfig,
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
 
 
 class Once:
-    """Runs a function once per reading and repeats its answer to every further delivery.
+    """Runs a function once per request and repeats its answer to every further delivery.
 
     The same reading is the one with the same sensor and reading_id, else sensor and timestamp, else with
     the same everything within a short window, for which a constant temperature must not be swallowed.
+    The same batch is the one with the same readings in the same order.
     """
 
     def __init__(self, settings: IdempotencySettings, table_name: str, dynamodb: "DynamoDBClient") -> None:
@@ -41,15 +44,42 @@ class Once:
         Raises ReadingConflictError when the reading was answered before with other content,
         ReadingInProgressError while it is being answered, ServiceUnavailableError when DynamoDB fails.
         """
-        content = [reading.location_id, reading.resistance_ohm]
-        if reading.reading_id is not None:
-            return self._identified.run(
-                ["id", reading.sensor_id, reading.reading_id], content, function, lambda_context
-            )
-        if reading.timestamp is not None:
-            key = ["time", reading.sensor_id, format_time(reading.timestamp)]
-            return self._identified.run(key, content, function, lambda_context)
-        return self._anonymous.run(["all", reading.sensor_id, *content], content, function, lambda_context)
+        key = identity_of(reading)
+        once = self._anonymous if is_anonymous(reading) else self._identified
+        return once.run(key, content_of(reading), function, lambda_context)
+
+    def run_batch(
+        self, readings: Sequence[Reading], function: Callable[[], dict[str, Any]], lambda_context: Any
+    ) -> dict[str, Any]:
+        """Return the function's answer to this batch, calling it only for the first delivery; raises as `run` does."""
+        # Digests, because Powertools copies and hashes what it is given, more than once.
+        key = ["batch", _digest([identity_of(reading) for reading in readings])]
+        content = [_digest([content_of(reading) for reading in readings])]
+        once = self._anonymous if all(map(is_anonymous, readings)) else self._identified
+        return once.run(key, content, function, lambda_context)
+
+
+def identity_of(reading: Reading) -> list[Any]:
+    """Return what makes a reading the same one when it comes again."""
+    if reading.reading_id is not None:
+        return ["id", reading.sensor_id, reading.reading_id]
+    if reading.timestamp is not None:
+        return ["time", reading.sensor_id, format_time(reading.timestamp)]
+    return ["all", reading.sensor_id, *content_of(reading)]
+
+
+def content_of(reading: Reading) -> list[Any]:
+    """Return what must not differ between deliveries of a reading."""
+    return [reading.location_id, reading.resistance_ohm]
+
+
+def is_anonymous(reading: Reading) -> bool:
+    """Tell whether nothing but its content identifies a reading."""
+    return reading.reading_id is None and reading.timestamp is None
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()
 
 
 class _OnceFor:

@@ -14,6 +14,7 @@ from chalicelib.thermistor import TEMPERATURE_MAX_CELSIUS, Status
 from chalicelib.validation import convert, shorten
 
 BODY_BYTES_MAX = 1024 * 1024
+BATCH_READINGS_MAX = 500
 ID_LENGTH_MAX = 64
 CLOCK_SKEW_MAX = timedelta(minutes=5)
 
@@ -30,6 +31,12 @@ class PostedReading(Struct, frozen=True, forbid_unknown_fields=True):
     value: float
     timestamp: Timestamp | None = None
     reading_id: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+
+
+class PostedBatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """Several readings in one request; what each is must be checked by itself, so that none fails its neighbours."""
+
+    readings: Annotated[list[Any], Meta(min_length=1, max_length=BATCH_READINGS_MAX)]
 
 
 class Reading(Struct, frozen=True):
@@ -83,6 +90,24 @@ def decode_body(body: bytes) -> Any:
         raise ValidationError(f"body: not valid JSON: {shorten(str(error))}") from None
 
 
+def parse_batch(posted: Any, now: datetime, oldest_age: timedelta) -> list[Reading | str]:
+    """Check a decoded batch at the time `now` (UTC): each reading, or `readings[<place>].<field>: <reason>`.
+
+    Raises ValidationError when the batch as a whole is not one.
+    """
+    batch = convert(posted, PostedBatch)
+    checked: list[Reading | str] = []
+    for place, item in enumerate(batch.readings):
+        try:
+            checked.append(parse_reading(item, now, oldest_age))
+        except ValidationError as error:
+            # An item that is no object at all is called "body" by the check of one reading.
+            field = str(error).removeprefix("body: ")
+            separator = "." if field == str(error) else ": "
+            checked.append(f"readings[{place}]{separator}{field}")
+    return checked
+
+
 def parse_reading(posted: Any, now: datetime, oldest_age: timedelta) -> Reading:
     """Check a decoded reading against the contract at the time `now` (UTC); raises ValidationError."""
     reading = convert(posted, PostedReading)
@@ -112,9 +137,9 @@ def parse_id(field: str, text: str) -> str:
         raise ValidationError(f"{field}: {str(error).partition(': ')[2]}") from None
 
 
-def encode_measurements(measurements: list[Measurement]) -> str:
-    """Encode measurements as the body of one queue message, a JSON array."""
-    return msgspec.json.encode(measurements).decode()
+def encode_measurement(measurement: Measurement) -> bytes:
+    """Encode a measurement as an element of a queue message's JSON array."""
+    return msgspec.json.encode(measurement)
 
 
 def decode_measurements(body: str) -> tuple[list[Measurement], list[str]]:

@@ -1,12 +1,19 @@
 """The sensor registry: one record per sensor, whose `broken` goes from false to true and never back."""
 
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.errors import ServiceUnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 # About 10 MB of ids; a process that has seen more broken sensors starts to remember anew.
 _REMEMBERED_MAX = 100_000
+_BATCH_GET_MAX = 100
+# DynamoDB leaves keys unprocessed when it is throttled; together the waits stay below a second.
+_WAITS_SECONDS = (0.05, 0.2, 0.5)
 
 
 class SensorRegistry:
@@ -16,20 +23,31 @@ class SensorRegistry:
     working ones never are, since another process may have latched them.
     """
 
-    def __init__(self, table_name: str, dynamodb: "DynamoDBClient") -> None:
+    def __init__(
+        self, table_name: str, dynamodb: "DynamoDBClient", sleep: Callable[[float], object] = time.sleep
+    ) -> None:
         self._table_name = table_name
         self._dynamodb = dynamodb
+        self._sleep = sleep
         self._known_broken: set[str] = set()
 
     def is_broken(self, sensor_id: str) -> bool:
         """Tell whether the sensor is latched, registering it when it is new; at most two calls."""
-        if sensor_id in self._known_broken:
-            return True
-        broken = self.find(sensor_id)
-        if broken is None:
-            broken = self._register(sensor_id)
-        if broken:
-            self._remember(sensor_id)
+        return sensor_id in self.broken_among([sensor_id])
+
+    def broken_among(self, sensor_ids: Iterable[str]) -> set[str]:
+        """Tell which of the sensors are latched, registering the new ones: a call for each hundred, one for each new.
+
+        Raises ServiceUnavailableError when DynamoDB keeps leaving keys unread.
+        """
+        asked = set(sensor_ids)
+        broken = asked & self._known_broken
+        unknown = sorted(asked - broken)
+        found = self._find_all(unknown)
+        for sensor_id in unknown:
+            if found[sensor_id] if sensor_id in found else self._register(sensor_id):
+                self._remember(sensor_id)
+                broken.add(sensor_id)
         return broken
 
     def find(self, sensor_id: str) -> bool | None:
@@ -41,6 +59,40 @@ class SensorRegistry:
             ConsistentRead=True,
         )
         return found["Item"]["broken"]["BOOL"] if "Item" in found else None
+
+    def _find_all(self, sensor_ids: list[str]) -> dict[str, bool]:
+        """Return whether each known sensor is latched, without the unknown ones."""
+        if len(sensor_ids) == 1:
+            # The batch call could leave its only key unread.
+            broken = self.find(sensor_ids[0])
+            return {} if broken is None else {sensor_ids[0]: broken}
+        found: dict[str, bool] = {}
+        for start in range(0, len(sensor_ids), _BATCH_GET_MAX):
+            found |= self._find_batch(sensor_ids[start : start + _BATCH_GET_MAX])
+        return found
+
+    def _find_batch(self, sensor_ids: list[str]) -> dict[str, bool]:
+        unread: list[Any] = [{"sensor_id": {"S": sensor_id}} for sensor_id in sensor_ids]
+        found: dict[str, bool] = {}
+        for wait_seconds in (*_WAITS_SECONDS, None):
+            read = self._dynamodb.batch_get_item(
+                RequestItems={
+                    self._table_name: {
+                        "Keys": unread,
+                        "ProjectionExpression": "sensor_id, broken",
+                        "ConsistentRead": True,
+                    }
+                }
+            )
+            for item in read["Responses"].get(self._table_name, []):
+                found[item["sensor_id"]["S"]] = item["broken"]["BOOL"]
+            left = read.get("UnprocessedKeys", {}).get(self._table_name)
+            if not left:
+                return found
+            unread = list(left["Keys"])
+            if wait_seconds is not None:
+                self._sleep(wait_seconds)
+        raise ServiceUnavailableError(f"the registry left {len(unread)} sensors unread, try again")
 
     def latch(self, sensor_id: str) -> None:
         """Mark the sensor as broken for good; no call when the process knows already."""

@@ -19,6 +19,7 @@ from chalicelib.registry import SensorRegistry
 from chalicelib.report_reader import ReportReader
 from chalicelib.settings import Settings
 from chalicelib.summarizer import Summarizer
+from chalicelib.tokens import SigningKeys, Tokens
 
 if TYPE_CHECKING:
     from chalicelib.receiver import Receiver
@@ -48,6 +49,11 @@ class Services:
             ),
             clock=_utc_now,
         )
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """What tells authentic tokens."""
+        return Tokens(SigningKeys(f"/thermonet/{self.aws.stage}/signing-keys", self.aws.ssm, time.monotonic))
 
     @cached_property
     def buffer(self) -> Buffer:

@@ -16,6 +16,7 @@ locals {
   # What Chalice deploys later has the names that it will have, so that nobody copies an ARN by hand.
   functions = {
     api                 = local.prefix
+    authorize           = "${local.prefix}-authorize"
     buffer_measurements = "${local.prefix}-buffer_measurements"
     start_analytics     = "${local.prefix}-start_analytics"
     receiver            = "${local.prefix}-receiver"

@@ -1,4 +1,4 @@
-"""The command line of the simulator: `python -m simulator run | cloud | local | wheels | demo | watch`."""
+"""The command line of the simulator: `python -m simulator run | cloud | local | token | wheels | demo | watch`."""
 
 import argparse
 import os
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from chalicelib.access import ALL_LOCATIONS, Scope
 from chalicelib.errors import ThermonetError, ValidationError
 
 _FOLDER = Path(__file__).parent
@@ -34,7 +35,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     run.add_argument("--url", required=True, help="the API's address; readings go to URL/readings")
     run.add_argument("--seed", type=int, help="a number that makes the run repeatable")
     run.add_argument("--dump", type=Path, metavar="FILE.csv", help="write every request and its answer")
-    run.add_argument("--token-file", type=Path, metavar="FILE", help="bearer token; else THERMONET_TOKEN")
+    run.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="bearer token; else THERMONET_TOKEN, else the local cloud's"
+    )
     run.set_defaults(command=_run, token=environment.get("THERMONET_TOKEN"))
 
     cloud = commands.add_parser("cloud", help="start the local cloud, until Ctrl-C")
@@ -43,6 +46,15 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     local = commands.add_parser("local", help="serve the routes against the running local cloud")
     local.add_argument("--port", type=int, default=8000)
     local.set_defaults(command=_local)
+
+    token = commands.add_parser("token", help="mint a bearer token")
+    token.add_argument("--stage", default=environment.get("THERMONET_STAGE", "dev"))
+    token.add_argument("--subject", required=True, help="whom the token is for")
+    token.add_argument("--location", action="append", metavar="ID", help="may be repeated; without it: all")
+    token.add_argument("--scope", action="append", choices=list(Scope), help="may be repeated; without it: all")
+    token.add_argument("--days", type=float, default=1.0, help="until the token expires")
+    token.add_argument("--aws", action="store_true", help="sign for AWS even while a local cloud runs")
+    token.set_defaults(command=_token)
 
     wheels = commands.add_parser("wheels", help="collect the wheels of the deployment package")
     wheels.set_defaults(command=_wheels)
@@ -85,6 +97,15 @@ def _local(options: argparse.Namespace) -> int:
     from simulator.local_cloud import serve_local  # noqa: PLC0415
 
     return serve_local(options.stage, options.port)
+
+
+def _token(options: argparse.Namespace) -> int:
+    from simulator.token_command import print_token  # noqa: PLC0415
+
+    locations = options.location or [ALL_LOCATIONS]
+    return print_token(
+        options.stage, options.subject, locations, options.scope or list(Scope), options.days, use_aws=options.aws
+    )
 
 
 def _wheels(_options: argparse.Namespace) -> int:

@@ -26,8 +26,10 @@ from simulator.stack import (
     function_name,
     wait_until_healthy,
 )
+from simulator.tokens import DAY_SECONDS, mint_token, read_keys
 
 _POLL_SECONDS = 0.2
+_TOKEN_SECONDS = 30 * DAY_SECONDS
 
 
 class LocalCloudError(ThermonetError):
@@ -45,6 +47,7 @@ class CloudFile(msgspec.Struct, frozen=True):
     resources: Resources
     functions: tuple[str, ...]
     environment: dict[str, str]
+    token: str
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,12 @@ class Cloud:
         }
 
     @functools.cached_property
+    def token(self) -> str:
+        """A token for everything, that outlives any local cloud."""
+        keys = read_keys(self.stage, self.client("ssm"))
+        return mint_token(keys, "local-cloud", lifetime_seconds=_TOKEN_SECONDS)
+
+    @functools.cached_property
     def function_names(self) -> tuple[str, ...]:
         """The deployed functions, sorted."""
         functions = self.client("lambda").list_functions()["Functions"]
@@ -90,6 +99,7 @@ class Cloud:
             resources=self.resources,
             functions=self.function_names,
             environment=self.environment,
+            token=self.token,
         )
 
     def wait_until_drained(self, timeout_seconds: float = 120) -> None:

@@ -63,6 +63,7 @@ def run_demo(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
                 cloud.api_url,
                 seed=chosen_seed,
                 dump=out_folder / "readings.csv",
+                token=cloud.token,
                 grace_seconds=_GRACE_SECONDS,
                 on_progress=update,
             )

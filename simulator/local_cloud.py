@@ -41,13 +41,19 @@ def serve_cloud(
             return 1
 
 
-def serve_local(stage: str, port: int, local_folder: Path = LOCAL_FOLDER) -> int:
-    """Become `chalice local` on a port, against the running local cloud; returns 1 when there is none."""
+def find_cloud(local_folder: Path = LOCAL_FOLDER) -> CloudFile | None:
+    """Return what is announced of the local cloud that is running; None when there is none."""
     try:
         cloud = msgspec.json.decode((local_folder / "cloud.json").read_bytes(), type=CloudFile)
     except (OSError, msgspec.DecodeError):
-        cloud = None
-    if cloud is None or not answers(cloud.endpoint_url):
+        return None
+    return cloud if answers(cloud.endpoint_url) else None
+
+
+def serve_local(stage: str, port: int, local_folder: Path = LOCAL_FOLDER) -> int:
+    """Become `chalice local` on a port, against the running local cloud; returns 1 when there is none."""
+    cloud = find_cloud(local_folder)
+    if cloud is None:
         print("error: no local cloud is running: start one with `make cloud`", file=sys.stderr)
         return 1
     if cloud.stage != stage:
@@ -117,6 +123,7 @@ def _steps_on(console: Console) -> Iterator[Callable[[str], None]]:
 
 def _welcome(cloud: Cloud, cloud_file: Path) -> str:
     reading = '{"sensor_id":1,"location_id":"a","value":2000}'
+    headers = f"-H 'Authorization: Bearer {cloud.token}' -H 'Content-Type: application/json'"
     exports = " ".join(f"{name}={value}" for name, value in cloud.environment.items())
     return f"""
 API       {cloud.api_url}
@@ -125,9 +132,12 @@ AWS       {cloud.endpoint_url}
 Both are described in {cloud_file}
 
 Post a reading:
-  curl -s -X POST -H 'Content-Type: application/json' -d '{reading}' {cloud.api_url}/readings
+  curl -s -X POST {headers} -d '{reading}' {cloud.api_url}/readings
 Let sensors post:
+  export THERMONET_TOKEN={cloud.token}
   .venv/bin/python -m simulator run --config simulator/config.yaml --url {cloud.api_url}
+Mint another token:
+  .venv/bin/python -m simulator token --subject gateway-7 --location 3 --scope readings:write --days 30
 Serve the routes on port 8000 against the same resources:
   make local
 Let any AWS client in:

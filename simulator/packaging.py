@@ -25,6 +25,7 @@ KEPT_SERVICES = frozenset({"dynamodb", "s3", "sns", "sqs", "ssm", "stepfunctions
 _PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _GLIBC_MINORS = range(26, 16, -1)
 _PACKAGES_KEPT = 6
+_SLIM_BUILD = "1slim"
 
 
 class PackagingError(ThermonetError):
@@ -75,7 +76,9 @@ def build_wheels(requirements: Path = PROJECT / "requirements.txt", local_folder
             pip = [sys.executable, "-m", "pip", "download", "--quiet", f"--requirement={requirements}"]
             _run([*pip, f"--dest={unfinished}", *target, *platforms, "--platform=manylinux2014_x86_64"])
             for wheel in unfinished.glob("botocore-*.whl"):
-                _leave_out_services(wheel)
+                # What was collected for earlier requirements is found again, and is done already.
+                if f"-{_SLIM_BUILD}-" not in wheel.name:
+                    _leave_out_services(wheel)
     # requirements.txt names the link, so that a plain `chalice package` takes the same wheels.
     new_link = link.with_name(f".{link.name}-{os.getpid()}")
     new_link.symlink_to(folder.relative_to(local_folder))
@@ -107,7 +110,7 @@ def _leave_out_services(wheel: Path) -> None:
     Its build number makes pip prefer it to the wheel of the same version in any index.
     """
     name, version, tags = wheel.name.split("-", maxsplit=2)
-    slim = wheel.with_name(f"{name}-{version}-1slim-{tags}")
+    slim = wheel.with_name(f"{name}-{version}-{_SLIM_BUILD}-{tags}")
     with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(slim, "w", zipfile.ZIP_DEFLATED) as target:
         for entry in source.infolist():
             if not _is_kept(entry.filename):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +17,7 @@ from chalicelib.errors import ThermonetError
 from chalicelib.settings import Settings
 from simulator.emulator import PROJECT
 from simulator.packaging import Package
+from simulator.tokens import signing_keys_parameter
 
 # boto3 gives every service's client a type of its own, found by name only.
 ClientFactory = Callable[[str], Any]
@@ -89,6 +91,10 @@ def create_resources(
     )
     client("ssm").put_parameter(
         Name=f"/thermonet/{stage}/resources", Type="String", Value=msgspec.json.encode(resources).decode()
+    )
+    keys = {"local": secrets.token_urlsafe(64)}
+    client("ssm").put_parameter(
+        Name=signing_keys_parameter(stage), Type="SecureString", Value=json.dumps(keys), Overwrite=True
     )
     return resources
 

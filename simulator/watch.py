@@ -24,6 +24,7 @@ def _post_readings(config: SimulatorConfig, seed: int, cloud: Cloud, console: Co
     console.print(
         f"\n{config.meta.locations * config.meta.sensors} sensors are posting. Open the dashboard:\n"
         f"  {cloud.api_url}/\n"
+        f"It asks for a token:\n  {cloud.token}\n"
         "The first averages appear after the next full minute or two, and change every minute from then on.",
         soft_wrap=True,
         markup=False,
@@ -34,6 +35,7 @@ def _post_readings(config: SimulatorConfig, seed: int, cloud: Cloud, console: Co
             config,
             cloud.api_url,
             seed=seed,
+            token=cloud.token,
             should_stop=lambda: cloud.emulator.process.poll() is not None,
             on_progress=update,
         )

@@ -36,10 +36,23 @@ class FakeDynamoDb:
         # Every version of every item, for laws about what may never be seen.
         self.history: list[tuple[str, str, Item]] = []
         self.failing: dict[str, Exception] = {}
+        # As many keys as a batch gets before it is throttled.
+        self.batch_get_max = 100
 
     def get_item(self, *, TableName: str, Key: Item, **_: Any) -> dict[str, Any]:
         item = self._table("get_item", TableName).get(self._key(TableName, Key))
         return {"Item": copy.deepcopy(item)} if item is not None else {}
+
+    def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:
+        ((name, request),) = RequestItems.items()
+        keys = request["Keys"]
+        table = self._table("batch_get_item", name)
+        assert 1 <= len(keys) <= 100
+        assert len({self._key(name, key) for key in keys}) == len(keys)
+        now, later = keys[: self.batch_get_max], keys[self.batch_get_max :]
+        found = [table[self._key(name, key)] for key in now if self._key(name, key) in table]
+        unread = {name: {**request, "Keys": later}} if later else {}
+        return {"Responses": {name: copy.deepcopy(found)}, "UnprocessedKeys": unread}
 
     def put_item(self, *, TableName: str, Item: Item, **condition: Any) -> dict[str, Any]:
         table, key = self._table("put_item", TableName), self._key(TableName, Item)
@@ -139,6 +152,8 @@ class FakeSns:
     def __init__(self) -> None:
         self.published: list[dict[str, Any]] = []
         self.error: Exception | None = None
+        # Sensors whose entries of a batch the topic does not take.
+        self.refused: set[str] = set()
 
     def publish(self, **message: Any) -> dict[str, Any]:
         if self.error:
@@ -147,6 +162,16 @@ class FakeSns:
             raise service_error("InvalidParameter", "Publish")
         self.published.append(message)
         return {}
+
+    def publish_batch(self, *, TopicArn: str, PublishBatchRequestEntries: list[dict[str, Any]]) -> dict[str, Any]:
+        assert 1 <= len(PublishBatchRequestEntries) <= 10
+        failed = []
+        for entry in PublishBatchRequestEntries:
+            if any(sensor in entry["Subject"] for sensor in self.refused):
+                failed.append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
+            else:
+                self.publish(TopicArn=TopicArn, **{name: value for name, value in entry.items() if name != "Id"})
+        return {"Failed": failed}
 
 
 class FakeObjectStore:

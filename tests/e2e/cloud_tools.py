@@ -19,9 +19,8 @@ _seconds_ahead = count(1)
 
 def post_reading(cloud: Cloud, **reading: Any) -> tuple[int, Any]:
     """Post a reading and return the status and the decoded answer."""
-    request = urllib.request.Request(
-        f"{cloud.api_url}/readings", json.dumps(reading).encode(), {"Content-Type": "application/json"}
-    )
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {cloud.token}"}
+    request = urllib.request.Request(f"{cloud.api_url}/readings", json.dumps(reading).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
             return response.status, json.load(response)

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,9 @@ def get(url: str) -> Any:
         return json.load(response)
 
 
-def post_reading(api_url: str, **reading: Any) -> Any:
-    request = urllib.request.Request(
-        f"{api_url}/readings", json.dumps(reading).encode(), {"Content-Type": "application/json"}
-    )
+def post_reading(api_url: str, token: str, **reading: Any) -> Any:
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(f"{api_url}/readings", json.dumps(reading).encode(), headers)
     with urllib.request.urlopen(request, timeout=30) as response:
         return json.load(response)
 
@@ -71,7 +70,9 @@ def command(code: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     try:
         yield process
     finally:
-        process.kill()
+        # The whole session: what serves behind `chalice local` would hold on to the pipes.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
@@ -86,7 +87,7 @@ def test_a_fresh_cloud_answers_on_health(cloud: Cloud) -> None:
 
 
 def test_the_functions_have_the_names_that_chalice_deploy_gives_them(cloud: Cloud) -> None:
-    functions = {"buffer_measurements", "start_analytics", "receiver", "reporter"}
+    functions = {"authorize", "buffer_measurements", "start_analytics", "receiver", "reporter"}
     assert {"thermonet-dev", *(f"thermonet-dev-{name}" for name in functions)} <= set(cloud.function_names)
 
 
@@ -123,7 +124,7 @@ def test_no_schedule_interferes_with_the_runs_of_a_test(cloud: Cloud) -> None:
 
 
 def test_a_posted_reading_goes_through_the_queue_into_a_run(cloud: Cloud) -> None:
-    answer = post_reading(cloud.api_url, sensor_id="through", location_id="cloud", value=2000)
+    answer = post_reading(cloud.api_url, cloud.token, sensor_id="through", location_id="cloud", value=2000)
     assert answer["status"] == "OK"
     cloud.wait_until_drained()
     assert cloud.count_messages(cloud.resources.queue_url) == 0
@@ -144,10 +145,16 @@ def test_a_run_that_fails_is_told_with_its_cause(cloud: Cloud) -> None:
 def test_two_clouds_at_once_do_not_meet(cloud: Cloud, tmp_path: Path) -> None:
     with local_cloud("dev", local_folder=tmp_path) as other:
         assert other.endpoint_url != cloud.endpoint_url
-        post_reading(other.api_url, sensor_id="two-clouds", location_id="a", value=25_000)
-        post_reading(cloud.api_url, sensor_id="two-clouds", location_id="a", value=2_000)
-        assert post_reading(other.api_url, sensor_id="two-clouds", location_id="a", value=2_000)["status"] == "BROKEN"
-        assert post_reading(cloud.api_url, sensor_id="two-clouds", location_id="a", value=2_001)["status"] == "OK"
+        post_reading(other.api_url, other.token, sensor_id="two-clouds", location_id="a", value=25_000)
+        post_reading(cloud.api_url, cloud.token, sensor_id="two-clouds", location_id="a", value=2_000)
+        assert (
+            post_reading(other.api_url, other.token, sensor_id="two-clouds", location_id="a", value=2_000)["status"]
+            == "BROKEN"
+        )
+        assert (
+            post_reading(cloud.api_url, cloud.token, sensor_id="two-clouds", location_id="a", value=2_001)["status"]
+            == "OK"
+        )
     assert processes_of(tmp_path) == []
     assert list((tmp_path / "cloud").iterdir()) == []
 
@@ -166,9 +173,9 @@ def test_chalice_local_serves_the_same_resources(cloud: Cloud) -> None:
     try:
         wait_for(lambda: listens(port))
         local_url = f"http://127.0.0.1:{port}"
-        broken = post_reading(local_url, sensor_id="latched-locally", location_id="a", value=25_000)
+        broken = post_reading(local_url, cloud.token, sensor_id="latched-locally", location_id="a", value=25_000)
         assert broken["status"] == "BROKEN"
-        later = post_reading(cloud.api_url, sensor_id="latched-locally", location_id="a", value=2_000)
+        later = post_reading(cloud.api_url, cloud.token, sensor_id="latched-locally", location_id="a", value=2_000)
         assert later["status"] == "BROKEN"
     finally:
         process.kill()

@@ -21,6 +21,7 @@ MODULES = {
     "pyyaml": "yaml",
     "msgspec": "msgspec",
     "duckdb": "duckdb",
+    "pyjwt": "jwt",
 }
 
 # Runs without site-packages and without the environment, so all but the standard library is the package's.

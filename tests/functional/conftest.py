@@ -14,7 +14,10 @@ from botocore.loaders import JSONFileLoader
 from chalice.test import Client
 from moto import mock_aws
 
+from simulator.tokens import mint_token
+
 STAGE = "dev"
+SIGNING_KEYS = {"before": "an older key, still in use somewhere", "now": "the key that new tokens are signed with"}
 REGION = "us-east-1"
 
 
@@ -25,13 +28,18 @@ class Stage:
     http: Any
     lambdas: Any
     resources: dict[str, str]
+    token: str
 
     def aws(self, service: str) -> Any:
         return boto3.client(service, region_name=REGION)
 
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
+
     def post(self, reading: Any, **headers: str) -> Any:
         body = reading if isinstance(reading, (str, bytes)) else json.dumps(reading)
-        return self.http.post("/readings", headers={"Content-Type": "application/json", **headers}, body=body)
+        return self.http.post("/readings", headers={**self.headers, **headers}, body=body)
 
     def queued(self) -> list[dict[str, Any]]:
         """Take every measurement out of the queue."""
@@ -87,7 +95,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         resources = create_resources()
         monkeypatch.setattr(app_module, "services", Services(app_module.SETTINGS, Aws(STAGE)))
         with Client(app_module.app, stage_name=STAGE) as client:
-            yield Stage(client.http, client.lambda_, resources)
+            yield Stage(client.http, client.lambda_, resources, mint_token(SIGNING_KEYS, "tests"))
 
 
 def create_resources() -> dict[str, str]:
@@ -116,6 +124,9 @@ def create_resources() -> dict[str, str]:
         )["stateMachineArn"],
     }
     boto3.client("ssm").put_parameter(Name=f"/thermonet/{STAGE}/resources", Type="String", Value=json.dumps(resources))
+    boto3.client("ssm").put_parameter(
+        Name=f"/thermonet/{STAGE}/signing-keys", Type="SecureString", Value=json.dumps(SIGNING_KEYS)
+    )
     return resources
 
 

@@ -46,10 +46,10 @@ def test_a_reading_that_is_refused_costs_nothing(stage, aws_calls):
     assert aws_calls.made == []
 
 
-def test_the_resources_are_looked_up_once_in_a_process(stage, aws_calls):
+def test_resources_and_keys_are_looked_up_once_in_a_process(stage, aws_calls):
     for number in range(3):
         stage.post(posted(reading_id=str(number)))
-    assert aws_calls.made.count("ssm:GetParameter") == 1
+    assert aws_calls.made.count("ssm:GetParameter") == 2
 
 
 @pytest.mark.parametrize(

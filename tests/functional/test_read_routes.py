@@ -37,7 +37,7 @@ def run(stage, player):
 
 
 def get(stage, path, **headers):
-    return stage.http.get(path, headers=headers)
+    return stage.http.get(path, headers={"Authorization": f"Bearer {stage.token}", **headers})
 
 
 def test_a_report_is_served_byte_by_byte_as_the_run_wrote_it(stage, run):

@@ -18,9 +18,14 @@ _CLIENTS = {
     "SNSClient": "sns",
     "SQSClient": "sqs",
     "SFNClient": "states",
+    "SSMClient": "ssm",
 }
 # What is called otherwise than the right to it.
-_ACTIONS = {"s3:ListObjectsV2": "s3:ListBucket", "s3:DeleteObjects": "s3:DeleteObject"}
+_ACTIONS = {
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "s3:DeleteObjects": "s3:DeleteObject",
+    "sns:PublishBatch": "sns:Publish",
+}
 # Powertools makes these calls for us.
 _LIBRARY_ACTIONS = {
     "DynamoDBPersistenceLayer": {

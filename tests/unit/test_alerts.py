@@ -50,7 +50,7 @@ def answer(status=Status.BROKEN, sensor_id="s"):
 
 
 def test_an_unexpected_status_is_published_with_all_about_the_reading(new_process, sns):
-    new_process().consider(answer(Status.TEMPERATURE_CRITICAL), 1.5)
+    new_process().consider([(answer(Status.TEMPERATURE_CRITICAL), 1.5)])
     (published,) = sns.published
     assert published["TopicArn"] == "arn:topic"
     assert "s" in published["Subject"]
@@ -67,33 +67,33 @@ def test_an_unexpected_status_is_published_with_all_about_the_reading(new_proces
 
 @pytest.mark.parametrize("status", [Status.OK, Status.TEMPERATURE_TOO_LOW, Status.TEMPERATURE_TOO_HIGH])
 def test_other_statuses_cost_no_call(new_process, sns, dynamodb, status):
-    new_process().consider(answer(status), 1.5)
+    new_process().consider([(answer(status), 1.5)])
     assert (sns.published, dynamodb.calls) == ([], [])
 
 
 @pytest.mark.parametrize("status", [Status.BROKEN, Status.TEMPERATURE_CRITICAL])
 def test_the_longest_sensor_id_gets_its_alert_too(new_process, sns, status):
-    new_process().consider(answer(status, sensor_id="x" * 64), 0.5)
+    new_process().consider([(answer(status, sensor_id="x" * 64), 0.5)])
     assert len(sns.published) == 1
 
 
 def test_a_sensor_is_quiet_for_the_cooldown_and_alerts_again_after_it(new_process, sns, clock, dynamodb):
     alerts = new_process(cooldown_seconds=300)
-    alerts.consider(answer(), 0.5)
+    alerts.consider([(answer(), 0.5)])
     dynamodb.calls.clear()
     clock.now += 299
-    alerts.consider(answer(), 0.5)
+    alerts.consider([(answer(), 0.5)])
     assert len(sns.published) == 1
     assert dynamodb.calls == [], "a warm process remembers its own claim"
     clock.now += 1
-    alerts.consider(answer(), 0.5)
+    alerts.consider([(answer(), 0.5)])
     assert len(sns.published) == 2
 
 
 def test_without_a_cooldown_every_reading_alerts(new_process, sns):
     alerts = new_process(cooldown_seconds=0)
     for _ in range(3):
-        alerts.consider(answer(), 0.5)
+        alerts.consider([(answer(), 0.5)])
     assert len(sns.published) == 3
 
 
@@ -101,23 +101,23 @@ def test_each_sensor_and_each_status_has_a_cooldown_of_its_own(new_process, sns)
     alerts = new_process()
     for sensor in ("s", "t"):
         for status in (Status.BROKEN, Status.TEMPERATURE_CRITICAL):
-            alerts.consider(answer(status, sensor), 0.5)
-            alerts.consider(answer(status, sensor), 0.5)
+            alerts.consider([(answer(status, sensor), 0.5)])
+            alerts.consider([(answer(status, sensor), 0.5)])
     assert len(sns.published) == 4
 
 
 def test_the_claim_of_one_process_keeps_the_others_quiet(new_process, sns, clock):
-    new_process().consider(answer(), 0.5)
+    new_process().consider([(answer(), 0.5)])
     other = new_process()
-    other.consider(answer(), 0.5)
+    other.consider([(answer(), 0.5)])
     assert len(sns.published) == 1
     clock.now += 300
-    other.consider(answer(), 0.5)
+    other.consider([(answer(), 0.5)])
     assert len(sns.published) == 2
 
 
 def test_a_claim_carries_the_time_at_which_it_expires(new_process, dynamodb, clock):
-    new_process(cooldown_seconds=300).consider(answer(), 0.5)
+    new_process(cooldown_seconds=300).consider([(answer(), 0.5)])
     (claim,) = dynamodb.tables[TABLE].values()
     assert claim["expiration"] == {"N": str(int(clock.now) + 300)}
 
@@ -125,18 +125,18 @@ def test_a_claim_carries_the_time_at_which_it_expires(new_process, dynamodb, clo
 def test_a_failing_topic_fails_nothing_and_the_next_reading_tries_again(new_process, sns, dynamodb):
     alerts = new_process()
     sns.error = service_error()
-    alerts.consider(answer(), 0.5)
+    alerts.consider([(answer(), 0.5)])
     assert dynamodb.tables[TABLE] == {}, "the claim is given back"
     sns.error = None
-    alerts.consider(answer(), 0.5)
+    alerts.consider([(answer(), 0.5)])
     assert len(sns.published) == 1
 
 
 def test_after_a_failing_topic_another_process_may_alert(new_process, sns):
     sns.error = service_error()
-    new_process().consider(answer(), 0.5)
+    new_process().consider([(answer(), 0.5)])
     sns.error = None
-    new_process().consider(answer(), 0.5)
+    new_process().consider([(answer(), 0.5)])
     assert len(sns.published) == 1
 
 
@@ -144,7 +144,7 @@ def test_after_a_failing_topic_another_process_may_alert(new_process, sns):
 def test_a_failing_claims_table_fails_nothing(new_process, sns, dynamodb, operation):
     sns.error = service_error()
     dynamodb.failing[operation] = service_error()
-    new_process().consider(answer(), 0.5)
+    new_process().consider([(answer(), 0.5)])
     assert sns.published == []
 
 
@@ -153,16 +153,44 @@ def test_a_process_that_has_alerted_about_very_many_sensors_forgets_and_asks_the
     alerts = new_process()
     for _ in range(2):
         for number in range(10):
-            alerts.consider(answer(sensor_id=str(number)), 0.5)
+            alerts.consider([(answer(sensor_id=str(number)), 0.5)])
     assert len(sns.published) == 10
     assert len(alerts._quiet_until) <= 3
 
 
 def test_a_process_that_found_the_claim_taken_is_quiet_only_until_that_claim_ends(new_process, sns, clock):
-    new_process(cooldown_seconds=100).consider(answer(), 1.0)
+    new_process(cooldown_seconds=100).consider([(answer(), 1.0)])
     other = new_process(cooldown_seconds=100)
     clock.now += 90
-    other.consider(answer(), 1.0)
+    other.consider([(answer(), 1.0)])
     clock.now += 20
-    other.consider(answer(), 1.0)
+    other.consider([(answer(), 1.0)])
     assert len(sns.published) == 2
+
+
+def test_a_request_alerts_about_each_sensor_once_in_batches_of_ten(new_process, sns):
+    alerts = new_process()
+    alerts.consider([(answer(sensor_id=str(number % 15)), 0.5) for number in range(30)])
+    assert len({message["Subject"] for message in sns.published}) == len(sns.published) == 15
+
+
+def test_more_alerts_than_fit_a_request_are_left_to_the_next_readings(new_process, sns):
+    alerts = new_process()
+    answers = [(answer(sensor_id=str(number)), 0.5) for number in range(50)]
+    alerts.consider(answers)
+    assert len(sns.published) == 20
+    alerts.consider(answers)
+    alerts.consider(answers)
+    assert len(sns.published) == 50
+
+
+def test_entries_of_a_batch_that_the_topic_refuses_are_tried_again_by_the_next_readings(new_process, sns, dynamodb):
+    alerts = new_process()
+    sns.refused = {"Sensor 1:"}
+    answers = [(answer(sensor_id=str(number)), 0.5) for number in range(3)]
+    alerts.consider(answers)
+    assert len(sns.published) == 2
+    assert len(dynamodb.tables[TABLE]) == 2
+    sns.refused = set()
+    alerts.consider(answers)
+    assert len(sns.published) == 3

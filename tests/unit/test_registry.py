@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib.errors import ServiceUnavailableError
 from chalicelib.registry import SensorRegistry
 from tests.contracts import REGISTRY_TABLE, RegistryContract
 from tests.fakes import FakeDynamoDb, service_error
@@ -150,3 +151,45 @@ def test_no_interleaving_of_processes_unbreaks_a_sensor(programs, schedule, regi
             latched = any((operation, s) == ("latch", sensor) for operation, s, *_ in log)
             assert dynamodb.tables[REGISTRY_TABLE][sensor] == {"sensor_id": {"S": sensor}, "broken": {"BOOL": latched}}
     assert dynamodb.tables[REGISTRY_TABLE].keys() == registered | {sensor for _, sensor, *_ in log}
+
+
+class TestBatches:
+    @pytest.fixture
+    def waits(self):
+        return []
+
+    @pytest.fixture
+    def dynamodb(self):
+        return FakeDynamoDb({REGISTRY_TABLE: "sensor_id"})
+
+    @pytest.fixture
+    def registry(self, dynamodb, waits):
+        return SensorRegistry(REGISTRY_TABLE, dynamodb, sleep=waits.append)
+
+    def test_hundreds_of_known_sensors_are_read_a_hundred_at_a_time(self, registry, dynamodb):
+        sensors = [str(number) for number in range(250)]
+        registry.broken_among(sensors)
+        dynamodb.calls.clear()
+        assert SensorRegistry(REGISTRY_TABLE, dynamodb).broken_among(sensors) == set()
+        assert dynamodb.calls == ["batch_get_item"] * 3
+
+    def test_the_broken_among_many_are_found_and_not_asked_for_again(self, registry, dynamodb):
+        SensorRegistry(REGISTRY_TABLE, dynamodb).latch("2")
+        assert registry.broken_among(["1", "2", "3", "2"]) == {"2"}
+        dynamodb.calls.clear()
+        assert registry.broken_among(["2"]) == {"2"}
+        assert dynamodb.calls == []
+
+    def test_keys_left_unread_are_read_after_growing_waits(self, registry, dynamodb, waits):
+        SensorRegistry(REGISTRY_TABLE, dynamodb).latch("4")
+        dynamodb.batch_get_max = 2
+        assert registry.broken_among(["1", "2", "3", "4", "5"]) == {"4"}
+        assert waits == sorted(waits)
+        assert len(waits) == 2
+
+    def test_keys_left_unread_again_and_again_make_the_registry_unavailable(self, registry, dynamodb, waits):
+        dynamodb.batch_get_max = 0
+        with pytest.raises(ServiceUnavailableError, match="2 sensors unread"):
+            registry.broken_among(["1", "2"])
+        assert 0 < sum(waits) < 1
+        assert dynamodb.tables[REGISTRY_TABLE] == {}

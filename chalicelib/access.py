@@ -1,0 +1,67 @@
+"""What a caller may do, as its token says; judged by the routes, since it depends on time and place."""
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from chalicelib.errors import ForbiddenError, NotAuthenticatedError, ServiceUnavailableError, ValidationError
+from chalicelib.validation import convert
+
+ALL_LOCATIONS = "*"
+UNAVAILABLE = "unavailable"
+
+
+class Scope(StrEnum):
+    """What tokens are for."""
+
+    WRITE_READINGS = "readings:write"
+    READ_REPORTS = "reports:read"
+
+
+class Access(Struct, frozen=True):
+    """The rights of an authentic token, until `expires_at` in seconds since the epoch."""
+
+    subject: str
+    expires_at: float
+    scopes: frozenset[str]
+    locations: frozenset[str]
+
+    def require(self, scope: Scope, now_seconds: float) -> None:
+        """Raise NotAuthenticatedError for a token that has expired, ForbiddenError for one without the scope."""
+        if self.expires_at <= now_seconds:
+            raise NotAuthenticatedError("token: it has expired")
+        if scope not in self.scopes:
+            raise ForbiddenError(f"token: it lacks the scope {scope}")
+
+    @property
+    def only_locations(self) -> frozenset[str] | None:
+        """The locations that the token is limited to; None when it is for all."""
+        return None if ALL_LOCATIONS in self.locations else self.locations
+
+    def allows(self, location_id: str) -> bool:
+        """Tell whether the token is for the location."""
+        return location_id in self.locations or ALL_LOCATIONS in self.locations
+
+    def require_location(self, location_id: str) -> None:
+        """Raise ForbiddenError when the token is not for the location."""
+        if not self.allows(location_id):
+            raise ForbiddenError("location_id: the token is not for this location")
+
+    def to_context(self) -> dict[str, str]:
+        """Write the access as an authorizer's context, which holds texts only."""
+        return {"access": msgspec.json.encode(self, order="sorted").decode()}
+
+
+def access_of(authorizer_context: dict[str, Any]) -> Access:
+    """Read the access that the authorizer found.
+
+    Raises NotAuthenticatedError when there is none, ServiceUnavailableError when it could not look.
+    """
+    if UNAVAILABLE in authorizer_context:
+        raise ServiceUnavailableError("the keys that tokens are checked with cannot be read, try again")
+    try:
+        return convert(msgspec.json.decode(authorizer_context["access"]), Access)
+    except (KeyError, TypeError, msgspec.DecodeError, ValidationError):
+        raise NotAuthenticatedError("token: required, but missing") from None

@@ -1,0 +1,61 @@
+"""The command `token`: mints a token for the local cloud when one runs, else for the stage on AWS."""
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalicelib.access import ALL_LOCATIONS
+from chalicelib.errors import ValidationError
+from chalicelib.readings import IdText
+from chalicelib.validation import convert
+from simulator.emulator import LOCAL_FOLDER
+from simulator.local_cloud import find_cloud
+from simulator.tokens import DAY_SECONDS, TokenError, mint_token, read_keys
+
+if TYPE_CHECKING:
+    from mypy_boto3_ssm import SSMClient
+
+_DAYS_MAX = 3_660
+
+
+def print_token(
+    stage: str, subject: str, locations: Sequence[str], scopes: Sequence[str], days: float, *, use_aws: bool
+) -> int:
+    """Print a token, and on standard error whose key has signed it; returns 0.
+
+    Raises ValidationError for what no token could say, TokenError when the keys cannot be read.
+    """
+    for location in locations:
+        if location != ALL_LOCATIONS:
+            convert({"location": location}, dict[str, IdText])
+    if not (math.isfinite(days) and 0 < days <= _DAYS_MAX):
+        raise ValidationError(f"days: must be more than 0 and at most {_DAYS_MAX}")
+    cloud = None if use_aws else find_cloud(LOCAL_FOLDER)
+    if cloud is not None and cloud.stage == stage:
+        client = _local_ssm(cloud.environment)
+        signer = f"the local cloud at {cloud.endpoint_url}"
+    else:
+        client = boto3.client("ssm")
+        signer = f"stage {stage} on AWS"
+    try:
+        keys = read_keys(stage, client)
+    except (BotoCoreError, ClientError) as error:
+        raise TokenError(f"the signing keys of {signer} cannot be read: {error}") from None
+    token = mint_token(keys, subject, scopes=scopes, locations=locations, lifetime_seconds=days * DAY_SECONDS)
+    print(f"signed for {signer}", file=sys.stderr)
+    print(token)
+    return 0
+
+
+def _local_ssm(environment: dict[str, str]) -> "SSMClient":
+    return boto3.client(
+        "ssm",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment["AWS_DEFAULT_REGION"],
+    )

@@ -1,0 +1,87 @@
+"""Whatever is asked of `chalice local`, its answer is one that docs/openapi.yaml promises, and none is a 5xx."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+
+from simulator.cloud import Cloud
+from simulator.emulator import PROJECT
+
+# More on demand: 2,000 make it some 20,000 requests.
+EXAMPLES = int(os.environ.get("THERMONET_FUZZ_EXAMPLES", "120"))
+DOCUMENT = yaml.safe_load((PROJECT / "docs" / "openapi.yaml").read_text())
+OPERATIONS = [(path, method) for path, item in DOCUMENT["paths"].items() for method in item]
+# Routes whose input can break a rule of the document.
+CHECKED = {"/readings", "/sensors/{sensor_id}", "/locations/{location_id}/report"}
+
+schema = schemathesis.openapi.from_dict(DOCUMENT)
+
+
+@pytest.fixture(scope="module")
+def served(cloud: Cloud) -> Iterator[str]:
+    """The address of `chalice local` on the local cloud."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    chalice = str(Path(sys.executable).with_name("chalice"))
+    process = subprocess.Popen(
+        [chalice, "local", "--no-autoreload", "--port", str(port)],
+        cwd=PROJECT,
+        env={"PATH": os.environ["PATH"], **cloud.environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert time.monotonic() < deadline, "chalice local does not answer"
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
+@pytest.mark.parametrize(("path", "method"), OPERATIONS)
+def test_every_answer_is_one_of_the_document(
+    cloud: Cloud, served: str, path: str, method: str, mode: schemathesis.GenerationMode
+) -> None:
+    operation = schema[path][method]
+    if mode.is_negative and path not in CHECKED:
+        pytest.skip("nothing to get wrong")
+    statuses: Counter[int] = Counter()
+    headers = {"Authorization": f"Bearer {cloud.token}"}
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(operation.as_strategy(generation_mode=mode))
+    def ask(case: Any) -> None:
+        with requests.Session() as session:
+            response = case.call(base_url=served, headers=headers, session=session, timeout=30)
+        statuses[response.status_code] += 1
+        checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
+        case.validate_response(response, checks=checks)
+
+    ask()
+    print(path, method, mode.value, dict(statuses))
+    assert max(statuses) < 500

@@ -1,0 +1,233 @@
+"""POST /readings with a batch through the real app: results, effects, and what they cost."""
+
+import json
+import math
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.factories import posted
+from tests.fakes import service_error
+from tests.functional.test_post_readings import JSON_VALUES, ago, assert_refused
+
+
+def batch(*readings):
+    return {"readings": list(readings)}
+
+
+def numbered(count, **fields):
+    return [posted(**{"sensor_id": number, "reading_id": f"r{number}", **fields}) for number in range(count)]
+
+
+def test_results_come_in_order_with_their_counts(stage):
+    response = stage.post(batch(posted(value=2000, timestamp=ago(minutes=1)), posted(value="x"), posted(value=25_000)))
+    assert response.status_code == 200
+    good, refused, broken = response.json_body["results"]
+    assert (good["status"], good["location_id"]) == ("OK", "a")
+    assert math.isclose(good["temperature"], 35.027047412120, abs_tol=1e-9)
+    assert refused == {"error": "readings[1].value: Expected `float`, got `str`"}
+    assert (broken["status"], broken["temperature"]) == ("BROKEN", None)
+    assert {name: response.json_body[name] for name in ("accepted", "broken", "rejected")} == {
+        "accepted": 1, "broken": 1, "rejected": 1,
+    }  # fmt: skip
+
+
+def test_a_reading_in_a_batch_is_answered_and_queued_as_it_is_alone(stage):
+    reading = posted(sensor_id="s:1", location_id=7, value=1234.5, timestamp=ago(minutes=1))
+    alone = stage.post(reading).json_body
+    (queued,) = stage.queued()
+    (in_batch,) = stage.post(batch(reading)).json_body["results"]
+    assert in_batch == alone
+    assert stage.queued() == [queued]
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        (5, "readings[1]: Expected `object`"),
+        ({}, "readings[1].sensor_id: required, but missing"),
+        (posted(volume=1), "readings[1].volume: unknown field"),
+        (posted(value=math.nan), "readings[1].value: must be finite"),
+        (posted(timestamp="2000-01-01T00:00:00Z"), "readings[1].timestamp: more than 24 hours old"),
+        (posted(sensor_id="a b"), "readings[1].sensor_id: "),
+    ],
+)
+def test_a_bad_reading_is_told_by_its_place_and_fails_no_neighbour(stage, item, reason):
+    response = stage.post(batch(posted(), item, posted(sensor_id=2)))
+    first, bad, last = response.json_body["results"]
+    assert bad["error"].startswith(reason)
+    assert (first["status"], last["status"]) == ("OK", "OK")
+    assert len(stage.queued()) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (batch(), "readings: "),
+        (batch(*numbered(501)), "readings: "),
+        ({"readings": {}}, "readings: "),
+        ({"readings": None}, "readings: "),
+        ({"readings": [posted()], "more": 1}, "more: unknown field"),
+        ({"readings": [posted()], "sensor_id": 1}, "sensor_id: unknown field"),
+    ],
+)
+def test_what_is_no_batch_is_refused_as_a_whole(stage, body, reason):
+    assert_refused(stage.post(body), 400, reason)
+    assert stage.queued() == []
+
+
+def test_five_hundred_of_the_longest_readings_are_one_message(stage):
+    longest = [
+        posted(sensor_id=f"{number:064}", location_id="x" * 64, value=1234.567890123456, timestamp=ago(seconds=1))
+        for number in range(500)
+    ]
+    answer = stage.post(batch(*longest)).json_body
+    assert answer["accepted"] == 500
+    (message,) = stage.aws("sqs").receive_message(QueueUrl=stage.resources["queue_url"], MaxNumberOfMessages=10)[
+        "Messages"
+    ]
+    assert len(json.loads(message["Body"])) == 500
+    assert len(message["Body"]) <= 256 * 1024
+
+
+def test_the_same_batch_twice_is_one_effect_and_one_answer(stage, aws_calls):
+    one = batch(*numbered(3), posted(sensor_id=9, value=2001), posted(value="x"))
+    first = stage.post(one)
+    aws_calls.made.clear()
+    again = stage.post(one)
+    assert again.body == first.body
+    assert aws_calls.made == ["dynamodb:PutItem"]
+    assert len(stage.queued()) == 4
+
+
+def test_a_batch_of_which_the_sensor_broke_since_is_answered_as_it_was(stage):
+    one = batch(posted(timestamp=ago(minutes=1)))
+    first = stage.post(one)
+    stage.post(posted(value=25_000))
+    assert stage.post(one).body == first.body
+
+
+def test_the_same_batch_with_other_values_is_a_conflict(stage):
+    stage.post(batch(*numbered(2)))
+    assert_refused(stage.post(batch(*numbered(2, value=3000))), 409, "another value")
+    assert len(stage.queued()) == 2
+
+
+def test_batches_that_overlap_are_queued_under_the_same_times(stage):
+    times = [ago(minutes=minute) for minute in range(1, 4)]
+    stage.post(batch(*(posted(timestamp=time) for time in times[:2])))
+    stage.post(batch(*(posted(timestamp=time) for time in times[1:])))
+    queued = [measurement["timestamp"] for measurement in stage.queued()]
+    assert sorted(queued) == sorted([times[0], times[1], times[1], times[2]])
+
+
+def test_a_reading_repeated_in_a_batch_has_one_effect_and_the_same_result(stage):
+    reading = posted(timestamp=ago(minutes=1))
+    answer = stage.post(batch(reading, {**reading, "sensor_id": "1"})).json_body
+    assert answer["results"][0] == answer["results"][1]
+    assert len(stage.queued()) == 1
+
+
+def test_a_reading_repeated_in_a_batch_with_another_value_is_rejected(stage):
+    answer = stage.post(batch(posted(reading_id="r"), posted(reading_id="r", value=2001))).json_body
+    assert answer["results"][1]["error"].startswith("readings[1]: the same reading as readings[0]")
+    assert (answer["accepted"], answer["rejected"]) == (1, 1)
+    assert len(stage.queued()) == 1
+
+
+def test_equal_readings_without_a_time_stay_two(stage):
+    answer = stage.post(batch(posted(), posted(), posted(value=2001))).json_body
+    assert answer["accepted"] == 3
+    assert len({result["timestamp"] for result in answer["results"]}) == 3
+    assert len({measurement["timestamp"] for measurement in stage.queued()}) == 3
+
+
+def test_a_sensor_breaks_in_the_middle_of_a_batch(stage, restart):
+    values = [2000, 25_000, 2001]
+    answer = stage.post(batch(*(posted(value=value, reading_id=str(value)) for value in values))).json_body
+    assert [result["status"] for result in answer["results"]] == ["OK", "BROKEN", "BROKEN"]
+    assert len(stage.queued()) == 1
+    restart()
+    assert stage.post(posted()).json_body["status"] == "BROKEN"
+
+
+def test_a_batch_of_a_hundred_known_sensors_costs_four_calls(stage, aws_calls):
+    stage.post(batch(*numbered(100)))
+    aws_calls.made.clear()
+    stage.post(batch(*numbered(100, reading_id="again")))
+    assert aws_calls.made == [
+        "dynamodb:PutItem", "dynamodb:BatchGetItem", "sqs:SendMessage", "dynamodb:UpdateItem",
+    ]  # fmt: skip
+
+
+def test_what_is_remembered_of_a_batch_of_a_hundred_is_small(stage):
+    stage.post(batch(*numbered(100, timestamp=ago(minutes=1))))
+    (record,) = stage.aws("dynamodb").scan(TableName=stage.resources["idempotency_table"])["Items"]
+    assert len(record["data"]["S"]) < 2_000
+
+
+def test_a_flood_of_alerts_is_cut_and_the_rest_left_to_the_next_readings(stage, aws_calls):
+    stage.post(batch(*numbered(50, value=25_000)))
+    assert aws_calls.made.count("sns:PublishBatch") == 2
+    stage.post(batch(*numbered(50, value=25_000, reading_id="again")))
+    assert aws_calls.made.count("sns:PublishBatch") == 4
+
+
+@pytest.mark.parametrize(
+    "call", ["dynamodb:PutItem", "dynamodb:BatchGetItem", "sqs:SendMessage", "dynamodb:UpdateItem", "dynamodb:"]
+)
+def test_a_batch_that_meets_a_failing_service_is_503_and_its_repetition_has_one_effect(stage, aws_calls, call):
+    one = batch(*numbered(3, timestamp=ago(minutes=1)), posted(sensor_id=9, reading_id="q", value=25_000))
+    stage.post(batch(*numbered(3, reading_id="known")))
+    stage.queued()
+    aws_calls.failing[call] = service_error()
+    response = stage.post(one)
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
+    assert response.json_body.keys() == {"Code", "Message"}
+    aws_calls.failing.clear()
+    again = stage.post(one)
+    # What could not be recorded as done is in progress until its Lambda would have ended.
+    assert again.status_code == (409 if call == "dynamodb:UpdateItem" else 200)
+    assert len({measurement["sensor_id"] for measurement in stage.queued()}) == 3
+
+
+def test_a_reading_without_a_time_that_was_queued_before_its_request_failed_is_queued_again_under_one_time(
+    stage, aws_calls, monkeypatch
+):
+    from chalicelib.measurement_queue import MeasurementQueue
+
+    send = MeasurementQueue.send
+
+    def send_and_fail(queue, measurements):
+        send(queue, measurements)
+        raise service_error()
+
+    for body in (posted(reading_id="r"), batch(*numbered(2))):
+        with monkeypatch.context() as failing:
+            failing.setattr(MeasurementQueue, "send", send_and_fail)
+            assert stage.post(body).status_code == 503
+        first = stage.queued()
+        answer = stage.post(body)
+        assert answer.status_code == 200
+        assert stage.queued() == first
+
+
+@settings(max_examples=60)
+@given(st.lists(JSON_VALUES | st.builds(posted, value=JSON_VALUES, sensor_id=JSON_VALUES), min_size=1, max_size=5))
+def test_no_batch_whatever_is_answered_with_a_server_error(stage, items):
+    response = stage.post(json.dumps({"readings": items}))
+    assert response.status_code == 200
+    answer = response.json_body
+    assert len(answer["results"]) == len(items) == answer["accepted"] + answer["broken"] + answer["rejected"]
+    for place, result in enumerate(answer["results"]):
+        assert result.get("error", f"readings[{place}]").startswith(f"readings[{place}]")
+
+
+def test_server_times_of_a_batch_are_those_of_the_request(stage):
+    before = datetime.now(UTC)
+    results = stage.post(batch(*(posted(value=2000 + number) for number in range(50)))).json_body["results"]
+    times = [datetime.fromisoformat(result["timestamp"]) for result in results]
+    assert before <= times[0]
+    assert times[-1] - times[0] == timedelta(microseconds=49)
