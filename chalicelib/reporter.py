@@ -1,6 +1,6 @@
 """The workflow's second function: minute means and moving averages of one location."""
 
-from datetime import UTC, timedelta
+from datetime import UTC
 from pathlib import Path
 
 import duckdb
@@ -32,8 +32,7 @@ class Reporter:
         task = request.task
         with duckdb_session(self._settings.duckdb_memory_limit_mb, self._scratch) as (connection, folder):
             self._load(connection, folder, task)
-            connection.execute(_SUM_UP)
-            self._forget(connection)
+            self._sum_up(connection)
             totals = _totals(connection, task.counts)
             report = Report(
                 location_id=task.location_id,
@@ -63,14 +62,13 @@ class Reporter:
                 self._store.download([(key, file)])
                 connection.execute(f"CREATE OR REPLACE VIEW {view} AS FROM read_parquet('{file}')")
 
-    def _forget(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let go of what no report can show any more."""
-        history = timedelta(hours=self._settings.history_hours)
+    def _sum_up(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make the tables `minutes` and `sensors`, without what no report can show any more."""
+        hours = self._settings.history_hours
         # The windows of the history's first minutes reach back behind it.
-        reach = timedelta(minutes=self._settings.window_minutes - 1)
-        newest = "(SELECT max(minute) FROM minutes)"
-        connection.execute(f"DELETE FROM minutes WHERE minute <= {newest} - $1::INTERVAL", [history + reach])
-        connection.execute(f"DELETE FROM sensors WHERE latest_minute <= {newest} - $1::INTERVAL", [history])
+        kept_minutes = 60 * hours + self._settings.window_minutes - 1
+        connection.execute(_SUM_UP_MINUTES, {"kept_minutes": kept_minutes})
+        connection.execute(_SUM_UP_SENSORS, {"hours": hours})
 
 
 def _latest(report: Report) -> LocationLatest:
@@ -117,7 +115,7 @@ WHERE false;
 """
 
 # Decimal sums are exact: a minute's mean does not depend on the order or the runs its measurements came in.
-_SUM_UP = """
+_SUM_UP_MINUTES = """
 CREATE TABLE minutes AS
 SELECT minute, sum(count)::BIGINT AS count, sum(total) AS total, min(lowest) AS lowest, max(highest) AS highest
 FROM (
@@ -127,8 +125,11 @@ FROM (
     UNION ALL
     SELECT unnest(minutes, recursive := true) FROM previous
 )
-GROUP BY minute;
+GROUP BY minute
+QUALIFY minute > max(minute) OVER () - to_minutes($kept_minutes)
+"""
 
+_SUM_UP_SENSORS = """
 CREATE TABLE sensors AS
 SELECT sensor_id, max(latest_minute) AS latest_minute
 FROM (
@@ -136,7 +137,8 @@ FROM (
     UNION ALL
     SELECT unnest(sensors, recursive := true) FROM previous
 )
-GROUP BY sensor_id;
+GROUP BY sensor_id
+HAVING max(latest_minute) > (SELECT max(minute) FROM minutes) - to_hours($hours)
 """
 
 _WRITE_STATE = """
