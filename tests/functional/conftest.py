@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.client import BaseClient
-from botocore.loaders import JSONFileLoader
+from botocore.loaders import create_loader
 from chalice.test import Client
 from moto import mock_aws
 
@@ -31,7 +31,7 @@ class Stage:
     token: str
 
     def aws(self, service: str) -> Any:
-        return boto3.client(service, region_name=REGION)
+        return client(service)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -63,19 +63,18 @@ class Stage:
         self.aws("s3").put_object(Bucket=self.resources["bucket"], Key=key, Body=content)
 
 
-_load_file = functools.cache(JSONFileLoader().load_file)
-
-
-def _cached_load_file(_loader: JSONFileLoader, file_path: str) -> Any:
-    return _load_file(file_path)
-
-
 @pytest.fixture(scope="session", autouse=True)
-def _read_service_models_once() -> Iterator[None]:
+def _read_service_descriptions_once() -> Iterator[None]:
     """Spare every test the parsing of botocore's service descriptions, most of what a stage costs."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(JSONFileLoader, "load_file", _cached_load_file)
+        monkeypatch.setattr("botocore.session.create_loader", functools.cache(create_loader))
         yield
+
+
+@functools.cache
+def client(service: str) -> Any:
+    """Return a client of the tests; moto answers it with what the test's own stage has."""
+    return boto3.client(service, region_name=REGION)
 
 
 @pytest.fixture
@@ -94,13 +93,13 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     with mock_aws():
         resources = create_resources()
         monkeypatch.setattr(app_module, "services", Services(app_module.SETTINGS, Aws(STAGE)))
-        with Client(app_module.app, stage_name=STAGE) as client:
-            yield Stage(client.http, client.lambda_, resources, mint_token(SIGNING_KEYS, "tests"))
+        with Client(app_module.app, stage_name=STAGE) as app_client:
+            yield Stage(app_client.http, app_client.lambda_, resources, mint_token(SIGNING_KEYS, "tests"))
 
 
 def create_resources() -> dict[str, str]:
     """Create what Terraform creates, and the SSM parameter that names it."""
-    dynamodb, sqs = boto3.client("dynamodb"), boto3.client("sqs")
+    dynamodb, sqs = client("dynamodb"), client("sqs")
     for table, key in (("sensor-registry", "sensor_id"), ("idempotency", "id"), ("analytics-runs", "id")):
         dynamodb.create_table(
             TableName=f"thermonet-{STAGE}-{table}",
@@ -108,7 +107,7 @@ def create_resources() -> dict[str, str]:
             AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
             BillingMode="PAY_PER_REQUEST",
         )
-    boto3.client("s3").create_bucket(Bucket=f"thermonet-{STAGE}-data")
+    client("s3").create_bucket(Bucket=f"thermonet-{STAGE}-data")
     resources = {
         "registry_table": f"thermonet-{STAGE}-sensor-registry",
         "idempotency_table": f"thermonet-{STAGE}-idempotency",
@@ -116,15 +115,15 @@ def create_resources() -> dict[str, str]:
         "bucket": f"thermonet-{STAGE}-data",
         "queue_url": sqs.create_queue(QueueName=f"thermonet-{STAGE}-measurements")["QueueUrl"],
         "dead_letter_queue_url": sqs.create_queue(QueueName=f"thermonet-{STAGE}-measurements-dlq")["QueueUrl"],
-        "topic_arn": boto3.client("sns").create_topic(Name=f"thermonet-{STAGE}-alerts")["TopicArn"],
-        "state_machine_arn": boto3.client("stepfunctions").create_state_machine(
+        "topic_arn": client("sns").create_topic(Name=f"thermonet-{STAGE}-alerts")["TopicArn"],
+        "state_machine_arn": client("stepfunctions").create_state_machine(
             name=f"thermonet-{STAGE}-analytics",
             definition='{"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}',
             roleArn="arn:aws:iam::123456789012:role/thermonet",
         )["stateMachineArn"],
     }
-    boto3.client("ssm").put_parameter(Name=f"/thermonet/{STAGE}/resources", Type="String", Value=json.dumps(resources))
-    boto3.client("ssm").put_parameter(
+    client("ssm").put_parameter(Name=f"/thermonet/{STAGE}/resources", Type="String", Value=json.dumps(resources))
+    client("ssm").put_parameter(
         Name=f"/thermonet/{STAGE}/signing-keys", Type="SecureString", Value=json.dumps(SIGNING_KEYS)
     )
     return resources
