@@ -1,23 +1,19 @@
 """Exactly once: what the workflow promises when tasks repeat, runs overlap, and processes die at any point."""
 
-import gzip
-import json
 import os
-from uuid import UUID
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.errors import ObjectNotFoundError, ServiceUnavailableError, ValidationError
-from chalicelib.landing import encode_landing, landing_key
-from chalicelib.ledger import NO_MANIFEST, Counts, Ledger, manifest_key, report_key, state_key
+from chalicelib.errors import ServiceUnavailableError
+from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key
 from chalicelib.validation import convert
 from chalicelib.workflow import RunRequest
-from tests.factories import MINUTE, NOW, ODD_IDS, analytics_settings, landed
-from tests.fakes import FakeDynamoDb, FakeObjectStore, service_error
-from tests.workflow_player import LEDGER_TABLE, TaskFailedError, WorkflowPlayer
+from tests.factories import MINUTE, NOW, landed
+from tests.fakes import service_error
+from tests.runs import counts, land, new_player
+from tests.workflow_player import LEDGER_TABLE, TaskFailedError
 
 # Each example plays whole runs; THERMONET_EXAMPLES=500 looks harder than a quick suite can.
 EXAMPLES = int(os.environ.get("THERMONET_EXAMPLES", "12"))
@@ -26,105 +22,6 @@ EXAMPLES = int(os.environ.get("THERMONET_EXAMPLES", "12"))
 @pytest.fixture
 def player():
     return new_player()
-
-
-def new_player():
-    return WorkflowPlayer(analytics_settings(history_hours=2), FakeObjectStore(), FakeDynamoDb({LEDGER_TABLE: "id"}))
-
-
-def land(player, *measurements, number=0):
-    key = landing_key(NOW + number * MINUTE, UUID(int=number))
-    player.store.put(key, encode_landing(list(measurements)))
-    return key
-
-
-def counts(player):
-    return {location: report.measurements for location, report in player.reports().items()}
-
-
-def test_a_run_publishes_a_report_and_names_all_about_itself_in_its_manifest(player):
-    key = land(player, landed(), landed("2"))
-    execution = player.run("run-1", NOW)
-    assert execution.status == "SUCCEEDED"
-    assert execution.passed == [
-        "Receive", "AnythingToReport", "ReportLocations", "Committable", "Summarize", "Commit", "Reported",
-    ]  # fmt: skip
-    manifest = player.committed()
-    assert (manifest.run_id, manifest.previous_run_id, manifest.landing) == ("run-1", NO_MANIFEST.run_id, [key])
-    assert manifest.reports == {"a": report_key("a", "run-1")}
-    assert (manifest.counts, manifest.totals) == (Counts(measurements=2), Counts(measurements=2))
-    report = player.reports()["a"]
-    assert (report.location_id, report.run_id, report.generated_at, report.window_minutes) == ("a", "run-1", NOW, 5)
-
-
-def test_a_run_without_anything_landed_succeeds_and_changes_nothing(player):
-    execution = player.run("run-1", NOW)
-    assert (execution.status, execution.passed[-1]) == ("SUCCEEDED", "NothingToReport")
-    assert player.store.objects == {}
-    assert player.committed() == NO_MANIFEST
-
-
-def test_a_location_without_new_data_keeps_its_report(player):
-    land(player, landed(location_id="a"), landed("2", location_id="b"))
-    player.run("run-1", NOW)
-    land(player, landed(location_id="b", timestamp=NOW + MINUTE), number=1)
-    player.run("run-2", NOW + MINUTE)
-    assert player.committed().reports == {"a": report_key("a", "run-1"), "b": report_key("b", "run-2")}
-    assert counts(player) == {"a": 1, "b": 2}
-
-
-def test_nothing_is_visible_or_consumed_before_the_commit(player):
-    key = land(player, landed())
-    player.start("run-1", NOW).advance_to("Commit")
-    assert player.committed() == NO_MANIFEST
-    assert key in player.store.objects
-
-
-def test_the_next_run_deletes_what_the_committed_one_consumed_and_superseded(player):
-    first = land(player, landed(location_id="a"), landed("2", location_id="b"))
-    player.run("run-1", NOW)
-    second = land(player, landed(location_id="a", timestamp=NOW + MINUTE), number=1)
-    player.run("run-2", NOW)
-    assert first not in player.store.objects
-    old, kept = report_key("a", "run-1"), report_key("b", "run-1")
-    assert {old, state_key(old)} <= player.store.objects.keys(), "a reader may still be on the way to it"
-    player.run("run-3", NOW)
-    assert second not in player.store.objects
-    assert not {old, state_key(old)} & player.store.objects.keys()
-    assert {kept, state_key(kept)} <= player.store.objects.keys()
-    assert counts(player) == {"a": 2, "b": 1}
-
-
-def test_the_manifests_of_the_last_two_runs_are_kept_and_older_ones_deleted(player):
-    for run in range(6):
-        land(player, landed(str(run)), number=run)
-        assert player.run(f"run-{run}", NOW).status == "SUCCEEDED"
-    player.run("idle", NOW)
-    kept = [key for key in player.store.list_keys("runs/") if key.endswith("manifest.json")]
-    assert kept == [manifest_key("run-4"), manifest_key("run-5")]
-
-
-def test_a_receiver_claims_nothing_that_the_committed_run_has_counted(player):
-    """Asked directly, since the workflow would try again and find the counted object deleted."""
-    land(player, landed())
-    player.run("run-1", NOW)
-    new = land(player, landed("2"), number=1)
-    request = convert({"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}}, RunRequest)
-    player.receiver.receive(request)
-    assert player.ledger.read_manifest("r").landing == [new]
-
-
-def test_seen_files_of_hours_that_can_no_longer_matter_are_deleted(player, monkeypatch):
-    monkeypatch.setattr("chalicelib.receiver._REDELIVERY_MAX", 60 * MINUTE)
-    for run in range(12):
-        land(player, landed(timestamp=NOW + run * 60 * MINUTE), number=run)
-        player.run(f"run-{run}", NOW)
-    named = {key for keys in player.committed().seen.values() for key in keys}
-    assert len(named) < 12
-    land(player, landed(timestamp=NOW + 11 * 60 * MINUTE), number=99)
-    player.start("run-99", NOW).advance_to("AnythingToReport")
-    stored = [key for key in player.store.list_keys("state/seen/") if "/run-99/" not in key]
-    assert set(stored) == named
 
 
 def test_a_repeated_receiver_gives_the_same_answer_and_the_same_manifest(player):
@@ -279,123 +176,6 @@ def test_clean_up_that_failed_in_the_middle_is_repeated_by_the_next_run(player):
     assert player.run("run-3", NOW).passed[-1] == "NothingToReport"
     assert player.store.list_keys("landing/") == []
     assert counts(player) == {"a": 3}
-
-
-def test_objects_of_an_earlier_run_that_appear_again_are_not_counted_again(player):
-    key = land(player, landed())
-    content = player.store.get(key)
-    player.run("run-1", NOW)
-    player.run("run-2", NOW)
-    player.store.put(landing_key(NOW, UUID(int=77)), content)
-    player.run("run-3", NOW)
-    assert counts(player) == {"a": 1}
-
-
-def test_a_message_delivered_twice_is_neither_counted_twice_nor_a_duplicate(player):
-    delivered = msgspec.structs.replace(landed(), delivery=5)
-    land(player, delivered, delivered)
-    player.run("run-1", NOW)
-    land(player, delivered, number=1)
-    player.run("run-2", NOW)
-    assert player.committed().totals == Counts(measurements=1)
-
-
-def test_locations_with_odd_but_legal_ids_each_get_their_own_report(player):
-    assert len(ODD_IDS) >= 20
-    sensors = {location: landed(f"s{number}", location, float(number)) for number, location in enumerate(ODD_IDS)}
-    land(player, *sensors.values())
-    player.run("run-1", NOW)
-    reports = player.reports()
-    assert {location: report.minutes[0].mean for location, report in reports.items()} == {
-        location: one.temperature for location, one in sensors.items()
-    }
-    assert all(report.location_id == location for location, report in reports.items())
-    assert counts(player) == dict.fromkeys(ODD_IDS, 1)
-
-
-def test_more_locations_than_one_copy_takes_each_get_their_report(player, monkeypatch):
-    monkeypatch.setattr("chalicelib.grouping._LOCATIONS_PER_COPY", 4)
-    land(player, *(landed(str(number), f"l{number}", float(number)) for number in range(9)))
-    answer = player.start("run-1", NOW).advance_to("ReportLocations").answer
-    tasks = json.loads(player.store.get(answer["locations_key"]))
-    assert [task["location_id"] for task in tasks] == [f"l{number}" for number in range(9)]
-    assert all(task["measurements_key"] in player.store.objects for task in tasks)
-
-
-def test_a_damaged_landing_object_does_not_stop_the_run_and_its_good_lines_count(player):
-    lines = gzip.decompress(encode_landing([landed(str(number)) for number in range(3)])).splitlines()
-    lines[1] = b'{"sensor_id": "1", "temper'
-    player.store.put(landing_key(NOW, UUID(int=9)), gzip.compress(b"\n".join(lines)))
-    land(player, landed("good"), number=1)
-    assert player.run("run-1", NOW).status == "SUCCEEDED"
-    assert counts(player) == {"a": 3}
-    assert player.committed().counts.invalid == 1
-    assert len(player.store.list_keys("quarantine/")) == 1
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"no gzip", gzip.compress(b""), gzip.compress(b"\x00\xff\n{}\n")],
-    ids=["empty", "no gzip", "gzip of nothing", "gzip of no JSON"],
-)
-def test_a_landing_object_without_any_good_line_does_not_stop_the_run(player, content):
-    player.store.put(landing_key(NOW, UUID(int=9)), content)
-    land(player, landed(), number=1)
-    assert player.run("run-1", NOW).status == "SUCCEEDED"
-    assert counts(player) == {"a": 1}
-
-
-def test_a_run_of_nothing_but_damage_succeeds_and_consumes_it(player):
-    player.store.put(landing_key(NOW, UUID(int=9)), b"no gzip")
-    assert player.run("run-1", NOW).status == "SUCCEEDED"
-    assert player.run("run-2", NOW).passed[-1] == "NothingToReport"
-    assert player.store.list_keys("landing/") == []
-
-
-@pytest.mark.parametrize(
-    "request_",
-    [
-        {},
-        {"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {}},
-        {"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "FTP"}},
-        {"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "S3"}},
-        {"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "S3", "key": ""}},
-        {"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS", "key": "x"}},
-        {"run_id": "r", "started_at": "2026-03-01T12:00:00", "input": {"source": "SQS"}},
-        {"run_id": "a/b", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}},
-        {"run_id": "", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}},
-        {"run_id": "r\n", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}},
-    ],
-)
-def test_a_request_that_breaks_the_contract_is_refused(request_):
-    with pytest.raises(ValidationError):
-        convert(request_, RunRequest)
-
-
-def test_a_run_with_invalid_input_fails_without_a_retry_and_notifies(player):
-    execution = player.run("run-1", NOW, {"source": "FTP"})
-    assert (execution.status, execution.error) == ("FAILED", "ValidationError")
-    assert len(player.notifications) == 1
-
-
-def test_no_run_may_have_the_name_that_stands_for_no_run():
-    with pytest.raises(ValidationError):
-        convert(
-            {"run_id": NO_MANIFEST.run_id, "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}}, RunRequest
-        )
-
-
-def test_a_manifest_that_is_missing_is_not_found(player):
-    with pytest.raises(ObjectNotFoundError):
-        player.ledger.read_manifest("nowhere")
-
-
-def test_a_manifest_is_written_once_and_read_as_it_was_written(player):
-    manifest = msgspec.structs.replace(NO_MANIFEST, run_id="r", reports={"a": "k"}, watermark=NOW)
-    ledger = Ledger(LEDGER_TABLE, player.dynamodb, player.store)
-    assert ledger.write_manifest(manifest) is True
-    assert ledger.write_manifest(msgspec.structs.replace(manifest, landing=["x"])) is False
-    assert ledger.read_manifest("r") == manifest
 
 
 @settings(max_examples=EXAMPLES)

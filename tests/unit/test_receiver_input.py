@@ -1,0 +1,139 @@
+"""What the receiver makes of repeated, odd, damaged and invalid input, and of its own manifest."""
+
+import gzip
+import json
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from chalicelib.errors import ObjectNotFoundError, ValidationError
+from chalicelib.landing import encode_landing, landing_key
+from chalicelib.ledger import NO_MANIFEST, Counts, Ledger
+from chalicelib.validation import convert
+from chalicelib.workflow import RunRequest
+from tests.factories import NOW, ODD_IDS, landed
+from tests.runs import counts, land, new_player
+from tests.workflow_player import LEDGER_TABLE
+
+
+@pytest.fixture
+def player():
+    return new_player()
+
+
+def test_objects_of_an_earlier_run_that_appear_again_are_not_counted_again(player):
+    key = land(player, landed())
+    content = player.store.get(key)
+    player.run("run-1", NOW)
+    player.run("run-2", NOW)
+    player.store.put(landing_key(NOW, UUID(int=77)), content)
+    player.run("run-3", NOW)
+    assert counts(player) == {"a": 1}
+
+
+def test_a_message_delivered_twice_is_neither_counted_twice_nor_a_duplicate(player):
+    delivered = msgspec.structs.replace(landed(), delivery=5)
+    land(player, delivered, delivered)
+    player.run("run-1", NOW)
+    land(player, delivered, number=1)
+    player.run("run-2", NOW)
+    assert player.committed().totals == Counts(measurements=1)
+
+
+def test_locations_with_odd_but_legal_ids_each_get_their_own_report(player):
+    assert len(ODD_IDS) >= 20
+    sensors = {location: landed(f"s{number}", location, float(number)) for number, location in enumerate(ODD_IDS)}
+    land(player, *sensors.values())
+    player.run("run-1", NOW)
+    reports = player.reports()
+    assert {location: report.minutes[0].mean for location, report in reports.items()} == {
+        location: one.temperature for location, one in sensors.items()
+    }
+    assert all(report.location_id == location for location, report in reports.items())
+    assert counts(player) == dict.fromkeys(ODD_IDS, 1)
+
+
+def test_more_locations_than_one_copy_takes_each_get_their_report(player, monkeypatch):
+    monkeypatch.setattr("chalicelib.grouping._LOCATIONS_PER_COPY", 4)
+    land(player, *(landed(str(number), f"l{number}", float(number)) for number in range(9)))
+    answer = player.start("run-1", NOW).advance_to("ReportLocations").answer
+    tasks = json.loads(player.store.get(answer["locations_key"]))
+    assert [task["location_id"] for task in tasks] == [f"l{number}" for number in range(9)]
+    assert all(task["measurements_key"] in player.store.objects for task in tasks)
+
+
+def test_a_damaged_landing_object_does_not_stop_the_run_and_its_good_lines_count(player):
+    lines = gzip.decompress(encode_landing([landed(str(number)) for number in range(3)])).splitlines()
+    lines[1] = b'{"sensor_id": "1", "temper'
+    player.store.put(landing_key(NOW, UUID(int=9)), gzip.compress(b"\n".join(lines)))
+    land(player, landed("good"), number=1)
+    assert player.run("run-1", NOW).status == "SUCCEEDED"
+    assert counts(player) == {"a": 3}
+    assert player.committed().counts.invalid == 1
+    assert len(player.store.list_keys("quarantine/")) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no gzip", gzip.compress(b""), gzip.compress(b"\x00\xff\n{}\n")],
+    ids=["empty", "no gzip", "gzip of nothing", "gzip of no JSON"],
+)
+def test_a_landing_object_without_any_good_line_does_not_stop_the_run(player, content):
+    player.store.put(landing_key(NOW, UUID(int=9)), content)
+    land(player, landed(), number=1)
+    assert player.run("run-1", NOW).status == "SUCCEEDED"
+    assert counts(player) == {"a": 1}
+
+
+def test_a_run_of_nothing_but_damage_succeeds_and_consumes_it(player):
+    player.store.put(landing_key(NOW, UUID(int=9)), b"no gzip")
+    assert player.run("run-1", NOW).status == "SUCCEEDED"
+    assert player.run("run-2", NOW).passed[-1] == "NothingToReport"
+    assert player.store.list_keys("landing/") == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {}},
+        {"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "FTP"}},
+        {"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "S3"}},
+        {"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "S3", "key": ""}},
+        {"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS", "key": "x"}},
+        {"run_id": "r", "started_at": "2026-03-01T12:00:00", "input": {"source": "SQS"}},
+        {"run_id": "a/b", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}},
+        {"run_id": "", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}},
+        {"run_id": "r\n", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}},
+    ],
+)
+def test_a_request_that_breaks_the_contract_is_refused(request_):
+    with pytest.raises(ValidationError):
+        convert(request_, RunRequest)
+
+
+def test_a_run_with_invalid_input_fails_without_a_retry_and_notifies(player):
+    execution = player.run("run-1", NOW, {"source": "FTP"})
+    assert (execution.status, execution.error) == ("FAILED", "ValidationError")
+    assert len(player.notifications) == 1
+
+
+def test_no_run_may_have_the_name_that_stands_for_no_run():
+    with pytest.raises(ValidationError):
+        convert(
+            {"run_id": NO_MANIFEST.run_id, "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}}, RunRequest
+        )
+
+
+def test_a_manifest_that_is_missing_is_not_found(player):
+    with pytest.raises(ObjectNotFoundError):
+        player.ledger.read_manifest("nowhere")
+
+
+def test_a_manifest_is_written_once_and_read_as_it_was_written(player):
+    manifest = msgspec.structs.replace(NO_MANIFEST, run_id="r", reports={"a": "k"}, watermark=NOW)
+    ledger = Ledger(LEDGER_TABLE, player.dynamodb, player.store)
+    assert ledger.write_manifest(manifest) is True
+    assert ledger.write_manifest(msgspec.structs.replace(manifest, landing=["x"])) is False
+    assert ledger.read_manifest("r") == manifest

@@ -1,0 +1,99 @@
+"""What a run publishes, carries forward, cleans up, and leaves alone."""
+
+import pytest
+
+from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key, state_key
+from chalicelib.validation import convert
+from chalicelib.workflow import RunRequest
+from tests.factories import MINUTE, NOW, landed
+from tests.runs import counts, land, new_player
+
+
+@pytest.fixture
+def player():
+    return new_player()
+
+
+def test_a_run_publishes_a_report_and_names_all_about_itself_in_its_manifest(player):
+    key = land(player, landed(), landed("2"))
+    execution = player.run("run-1", NOW)
+    assert execution.status == "SUCCEEDED"
+    assert execution.passed == [
+        "Receive", "AnythingToReport", "ReportLocations", "Committable", "Summarize", "Commit", "Reported",
+    ]  # fmt: skip
+    manifest = player.committed()
+    assert (manifest.run_id, manifest.previous_run_id, manifest.landing) == ("run-1", NO_MANIFEST.run_id, [key])
+    assert manifest.reports == {"a": report_key("a", "run-1")}
+    assert (manifest.counts, manifest.totals) == (Counts(measurements=2), Counts(measurements=2))
+    report = player.reports()["a"]
+    assert (report.location_id, report.run_id, report.generated_at, report.window_minutes) == ("a", "run-1", NOW, 5)
+
+
+def test_a_run_without_anything_landed_succeeds_and_changes_nothing(player):
+    execution = player.run("run-1", NOW)
+    assert (execution.status, execution.passed[-1]) == ("SUCCEEDED", "NothingToReport")
+    assert player.store.objects == {}
+    assert player.committed() == NO_MANIFEST
+
+
+def test_a_location_without_new_data_keeps_its_report(player):
+    land(player, landed(location_id="a"), landed("2", location_id="b"))
+    player.run("run-1", NOW)
+    land(player, landed(location_id="b", timestamp=NOW + MINUTE), number=1)
+    player.run("run-2", NOW + MINUTE)
+    assert player.committed().reports == {"a": report_key("a", "run-1"), "b": report_key("b", "run-2")}
+    assert counts(player) == {"a": 1, "b": 2}
+
+
+def test_nothing_is_visible_or_consumed_before_the_commit(player):
+    key = land(player, landed())
+    player.start("run-1", NOW).advance_to("Commit")
+    assert player.committed() == NO_MANIFEST
+    assert key in player.store.objects
+
+
+def test_the_next_run_deletes_what_the_committed_one_consumed_and_superseded(player):
+    first = land(player, landed(location_id="a"), landed("2", location_id="b"))
+    player.run("run-1", NOW)
+    second = land(player, landed(location_id="a", timestamp=NOW + MINUTE), number=1)
+    player.run("run-2", NOW)
+    assert first not in player.store.objects
+    old, kept = report_key("a", "run-1"), report_key("b", "run-1")
+    assert {old, state_key(old)} <= player.store.objects.keys(), "a reader may still be on the way to it"
+    player.run("run-3", NOW)
+    assert second not in player.store.objects
+    assert not {old, state_key(old)} & player.store.objects.keys()
+    assert {kept, state_key(kept)} <= player.store.objects.keys()
+    assert counts(player) == {"a": 2, "b": 1}
+
+
+def test_the_manifests_of_the_last_two_runs_are_kept_and_older_ones_deleted(player):
+    for run in range(6):
+        land(player, landed(str(run)), number=run)
+        assert player.run(f"run-{run}", NOW).status == "SUCCEEDED"
+    player.run("idle", NOW)
+    kept = [key for key in player.store.list_keys("runs/") if key.endswith("manifest.json")]
+    assert kept == [manifest_key("run-4"), manifest_key("run-5")]
+
+
+def test_a_receiver_claims_nothing_that_the_committed_run_has_counted(player):
+    """Asked directly, since the workflow would try again and find the counted object deleted."""
+    land(player, landed())
+    player.run("run-1", NOW)
+    new = land(player, landed("2"), number=1)
+    request = convert({"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}}, RunRequest)
+    player.receiver.receive(request)
+    assert player.ledger.read_manifest("r").landing == [new]
+
+
+def test_seen_files_of_hours_that_can_no_longer_matter_are_deleted(player, monkeypatch):
+    monkeypatch.setattr("chalicelib.receiver._REDELIVERY_MAX", 60 * MINUTE)
+    for run in range(12):
+        land(player, landed(timestamp=NOW + run * 60 * MINUTE), number=run)
+        player.run(f"run-{run}", NOW)
+    named = {key for keys in player.committed().seen.values() for key in keys}
+    assert len(named) < 12
+    land(player, landed(timestamp=NOW + 11 * 60 * MINUTE), number=99)
+    player.start("run-99", NOW).advance_to("AnythingToReport")
+    stored = [key for key in player.store.list_keys("state/seen/") if "/run-99/" not in key]
+    assert set(stored) == named
