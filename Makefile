@@ -42,11 +42,22 @@ cloud: setup  ## Start the local cloud with the app deployed, until Ctrl-C
 local: setup  ## Serve the routes on port 8000 against a running `make cloud`
 	@$(BIN)/python -m simulator local
 
-lint: setup  ## Check style, types and import rules
+lint: setup  ## Check style, types, import rules, dependencies, and for dead code
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/vulture
+	@# Its parser warns of the folder of wheels that requirements.txt names.
+	@$(BIN)/python -W ignore -m deptry .
+
+audit: setup  ## Check the packaged dependencies for known vulnerabilities, where their list can be reached
+	@if $(BIN)/python -c 'import urllib.request as r; r.urlopen("https://pypi.org/pypi/pip/json", timeout=10)' 2> /dev/null; \
+	then $(BIN)/pip-audit --requirement requirements.txt; \
+	else echo "audit skipped: the list of vulnerabilities at pypi.org cannot be reached"; fi
+
+mutants: setup  ## Change the domain and the protocol in every small way, and list the changes that no test notices
+	@$(BIN)/mutmut run; $(BIN)/mutmut results
 
 .venv-checkov/.installed: requirements-checkov.txt
 	@echo "Installing checkov into .venv-checkov (half a minute, once)"
@@ -76,6 +87,6 @@ triage: setup  ## Build the ZIP of the function for dead letters
 	@$(BIN)/python infra/build_triage.py
 
 clean:  ## Remove everything that is not in the repository
-	rm -rf .venv .venv-cloud .venv-checkov .local out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-cloud .venv-checkov .local out mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run demo cloud local lint test bench package plan deploy destroy triage clean
+.PHONY: help setup run demo cloud local lint audit mutants test bench package plan deploy destroy triage clean

@@ -3,7 +3,6 @@
 import csv
 import heapq
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from simulator.client import Exchange
@@ -34,9 +33,7 @@ class Dump:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         with self._file:
             self._writer.writerows(row for _, row in sorted(self._waiting))
 

@@ -40,11 +40,6 @@ class Emulator:
     folder: Path
     process: "subprocess.Popen[bytes]"
 
-    @property
-    def log_path(self) -> Path:
-        """The emulator's own log, with what the functions print."""
-        return self.folder / "emulator.log"
-
 
 @contextlib.contextmanager
 def running_emulator(local_folder: Path = LOCAL_FOLDER, *, permissions: bool = True) -> Iterator[Emulator]:

@@ -27,11 +27,6 @@ def resources(type_: str, folder: Path = INFRA) -> dict[str, Any]:
     return _blocks("resource", type_, folder)
 
 
-def data_sources(type_: str, folder: Path = INFRA) -> dict[str, Any]:
-    """Return the bodies of all data sources of a type by name."""
-    return _blocks("data", type_, folder)
-
-
 def local_values() -> dict[str, Any]:
     """Return what all `locals` blocks define."""
     blocks = [block for file in INFRA.glob("*.tf") for block in load(file).get("locals", [])]

@@ -17,10 +17,9 @@ ENVIRONMENT = {"AWS_REGION": "us-east-1", "STATE_BUCKET": "states"}
 class Tools:
     """Stands in for terraform and Chalice: notes what is asked of them; Chalice writes its note as it does."""
 
-    def __init__(self, target: Target, note: Path) -> None:
+    def __init__(self, note: Path) -> None:
         self.asked: list[str] = []
         self.failing = ""
-        self._target = target
         self._note = note
 
     def run(self, command: list[str], _target: Target) -> None:
@@ -60,7 +59,7 @@ def has_terraform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     target = Target("dev", "us-east-1", "states")
     monkeypatch.setattr(deployment, "_PROJECT", tmp_path)
-    tools = Tools(target, target.remembered_by_chalice)
+    tools = Tools(target.remembered_by_chalice)
     monkeypatch.setattr(deployment, "_run", tools.run)
     return tools
 
@@ -95,9 +94,8 @@ def test_the_state_bucket_has_a_name_by_default(account: Any) -> None:
         check("dev", {"AWS_REGION": "us-east-1"}, account)
 
 
-def test_a_terraform_too_old_is_named(
-    account: Any, s3: Any, has_terraform: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("s3", "has_terraform")
+def test_a_terraform_too_old_is_named(account: Any, tmp_path: Path) -> None:
     (tmp_path / "terraform").write_text("#!/bin/sh\necho Terraform v1.9.8\n")
     with pytest.raises(DeployError, match=r"older than 1\.11"):
         check("dev", ENVIRONMENT, account)
