@@ -35,22 +35,27 @@ class FakeDynamoDb:
         self.calls: list[str] = []
         # Every version of every item, for laws about what may never be seen.
         self.history: list[tuple[str, str, Item]] = []
+        # What was there before the last write, which is what a read that is not consistent may still see.
+        self._before: dict[tuple[str, str], Item | None] = {}
         self.failing: dict[str, Exception] = {}
         # As many keys as a batch gets before it is throttled.
         self.batch_get_max = 100
 
-    def get_item(self, *, TableName: str, Key: Item, **_: Any) -> dict[str, Any]:
-        item = self._table("get_item", TableName).get(self._key(TableName, Key))
+    def get_item(self, *, TableName: str, Key: Item, ConsistentRead: bool = False, **_: Any) -> dict[str, Any]:
+        self._table("get_item", TableName)
+        item = self._read(TableName, self._key(TableName, Key), consistent=ConsistentRead)
         return {"Item": copy.deepcopy(item)} if item is not None else {}
 
     def batch_get_item(self, *, RequestItems: dict[str, Any]) -> dict[str, Any]:
         ((name, request),) = RequestItems.items()
         keys = request["Keys"]
-        table = self._table("batch_get_item", name)
+        self._table("batch_get_item", name)
         assert 1 <= len(keys) <= 100
         assert len({self._key(name, key) for key in keys}) == len(keys)
         now, later = keys[: self.batch_get_max], keys[self.batch_get_max :]
-        found = [table[self._key(name, key)] for key in now if self._key(name, key) in table]
+        consistent = request.get("ConsistentRead", False)
+        read = [self._read(name, self._key(name, key), consistent=consistent) for key in now]
+        found = [item for item in read if item is not None]
         unread = {name: {**request, "Keys": later}} if later else {}
         return {"Responses": {name: copy.deepcopy(found)}, "UnprocessedKeys": unread}
 
@@ -84,7 +89,12 @@ class FakeDynamoDb:
     def _key(self, table: str, item: Item) -> str:
         return item[self._keys[table]]["S"]
 
+    def _read(self, table: str, key: str, *, consistent: bool) -> Item | None:
+        now = self.tables[table].get(key)
+        return now if consistent else self._before.get((table, key), now)
+
     def _write(self, table: str, key: str, item: Item) -> None:
+        self._before[table, key] = self.tables[table].get(key)
         self.tables[table][key] = item
         self.history.append((table, key, copy.deepcopy(item)))
 

@@ -9,7 +9,7 @@ import pytest
 
 from chalicelib.errors import ObjectNotFoundError, ValidationError
 from chalicelib.landing import encode_landing, landing_key
-from chalicelib.ledger import NO_MANIFEST, Counts, Ledger
+from chalicelib.ledger import NO_MANIFEST, Counts, Ledger, report_key, run_of_report
 from chalicelib.validation import convert
 from chalicelib.workflow import RunRequest
 from tests.factories import NOW, ODD_IDS, landed
@@ -66,12 +66,15 @@ def test_more_locations_than_one_copy_takes_each_get_their_report(player, monkey
 def test_a_damaged_landing_object_does_not_stop_the_run_and_its_good_lines_count(player):
     lines = gzip.decompress(encode_landing([landed(str(number)) for number in range(3)])).splitlines()
     lines[1] = b'{"sensor_id": "1", "temper'
-    player.store.put(landing_key(NOW, UUID(int=9)), gzip.compress(b"\n".join(lines)))
+    damaged_key, damaged = landing_key(NOW, UUID(int=9)), gzip.compress(b"\n".join(lines))
+    player.store.put(damaged_key, damaged)
     land(player, landed("good"), number=1)
     assert player.run("run-1", NOW).status == "SUCCEEDED"
     assert counts(player) == {"a": 3}
     assert player.committed().counts.invalid == 1
-    assert len(player.store.list_keys("quarantine/")) == 1
+    (quarantined_key,) = player.store.list_keys("quarantine/")
+    assert quarantined_key == damaged_key.replace("landing/", "quarantine/")
+    assert player.store.get(quarantined_key) == damaged
 
 
 @pytest.mark.parametrize(
@@ -124,6 +127,11 @@ def test_no_run_may_have_the_name_that_stands_for_no_run():
         convert(
             {"run_id": NO_MANIFEST.run_id, "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}}, RunRequest
         )
+
+
+@pytest.mark.parametrize("location_id", ODD_IDS)
+def test_a_reports_key_tells_its_run(location_id):
+    assert run_of_report(report_key(location_id, "run.1")) == "run.1"
 
 
 def test_a_manifest_that_is_missing_is_not_found(player):

@@ -99,7 +99,7 @@ def test_a_limit_belongs_to_the_warmer_status(celsius, status):
     ("b", "c"), [(0.0, 9.9e-8), (-1e-4, 9.9e-8), (2.37e-4, -1e-9), (math.nan, 9.9e-8), (2.37e-4, math.nan)]
 )
 def test_coefficients_without_a_falling_curve_are_refused(b, c):
-    with pytest.raises(ValueError, match="b > 0 and c >= 0"):
+    with pytest.raises(ValueError, match=r"^b > 0 and c >= 0 must hold, and all must be finite$"):
         Coefficients(1.4e-3, b, c)
 
 
@@ -111,13 +111,13 @@ def test_coefficients_that_are_not_finite_are_refused(coefficients):
 
 @pytest.mark.parametrize(("lowest", "highest"), [(0, 1), (-1, 1), (2, 1), (1, 1), (1, math.inf), (math.nan, 1)])
 def test_an_impossible_range_is_refused(lowest, highest):
-    with pytest.raises(ValueError, match="0 < min < max"):
+    with pytest.raises(ValueError, match=r"^0 < min < max must hold$"):
         ResistanceRange(lowest, highest)
 
 
-@pytest.mark.parametrize("limits", [(20, 20, 30), (30, 20, 40), (1, 2, math.nan), (math.nan, 2, 3)])
+@pytest.mark.parametrize("limits", [(20, 20, 30), (10, 20, 20), (30, 20, 40), (1, 2, math.nan), (math.nan, 2, 3)])
 def test_limits_that_do_not_rise_are_refused(limits):
-    with pytest.raises(ValueError, match="must hold"):
+    with pytest.raises(ValueError, match=r"^TEMPERATURE_TOO_LOW < OK < TEMPERATURE_TOO_HIGH must hold$"):
         StatusLimits(*limits)
 
 
@@ -125,6 +125,10 @@ def test_limits_that_do_not_rise_are_refused(limits):
 def test_coefficients_that_give_no_temperature_in_the_range_are_refused(a):
     with pytest.raises(ValueError, match=r"give no temperature at 1\.5 ohm"):
         thermistor(a=a, lowest=1.5)
+
+
+def test_a_curve_may_be_as_hot_as_a_temperature_may_be():
+    assert thermistor(a=1.25e-6, b=1e-9, c=0.0).temperature_celsius(1.0) == pytest.approx(800_000 - 273.15)
 
 
 def test_a_thermistor_is_read_from_its_settings_and_names_a_broken_rule():
