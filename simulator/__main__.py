@@ -25,7 +25,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return 128 + signal.SIGINT
 
 
-def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m simulator", description="Sensors and a local cloud.")
     parser.set_defaults(stage=environment.get("THERMONET_STAGE", "dev"))
     commands = parser.add_subparsers(title="commands", required=True)

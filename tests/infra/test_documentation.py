@@ -1,0 +1,78 @@
+"""What the documents name is there: files, links, tests, commands and their options."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from simulator.__main__ import command_parser
+from simulator.emulator import PROJECT
+
+FILES = {Path(name) for name in subprocess.check_output(["git", "ls-files"], cwd=PROJECT, text=True).split()}
+DOCUMENTS = {str(path): (PROJECT / path).read_text() for path in sorted(FILES) if path.suffix == ".md"}
+SHELL_LINES = [
+    (name, line)
+    for name, text in DOCUMENTS.items()
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+    if line
+]
+SIMULATOR_LINES = sorted({line for _, line in SHELL_LINES if "-m simulator" in line})
+
+# What CI does not run itself, a test runs by its command: the words of the target's recipe that it uses.
+RUN_BY_TESTS = {
+    "run": ("tests/e2e/test_demo.py", '"demo"'),
+    "demo": ("tests/e2e/test_local_cloud.py", "watch("),
+    "cloud": ("tests/e2e/test_local_cloud.py", "serve_cloud"),
+    "local": ("tests/e2e/test_local_cloud.py", "serve_local"),
+    "package": ("tests/e2e/test_package.py", "package"),
+    "plan": ("tests/infra/test_deploy.py", "plan"),
+    "deploy": ("tests/infra/test_deploy.py", "deploy"),
+    "destroy": ("tests/infra/test_deploy.py", "destroy"),
+    "triage": ("tests/infra/test_terraform_files.py", "build_triage"),
+}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_link_within_the_project_leads_somewhere(document: str) -> None:
+    folder = (PROJECT / document).parent
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", DOCUMENTS[document])
+    assert [link for link in links if not (folder / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_source_file_that_is_named_exists(document: str) -> None:
+    named = set(re.findall(r"`(?:[\w.]+/)*(\w+\.(?:py|js|css|tf))`", DOCUMENTS[document]))
+    assert named - {path.name for path in FILES} == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_test_that_is_named_exists(document: str) -> None:
+    tests = "\n".join(
+        (PROJECT / path).read_text() for path in FILES if path.parts[0] == "tests" and path.suffix == ".py"
+    )
+    named = set(re.findall(r"`(test_\w+)`", DOCUMENTS[document]))
+    assert {name for name in named if f"def {name}(" not in tests} == set()
+
+
+def test_every_target_of_make_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    in_code = [code for text in DOCUMENTS.values() for code in re.findall(r"`make ([a-z-]+)", text)]
+    in_blocks = [match[1] for _, line in SHELL_LINES if (match := re.match(r"make ([a-z-]+)", line))]
+    assert set(in_code + in_blocks) - targets == set()
+
+
+def test_every_target_that_people_are_told_of_is_run_by_ci_or_a_test() -> None:
+    told = set(re.findall(r"^([a-z-]+):.*## ", (PROJECT / "Makefile").read_text(), re.MULTILINE)) - {"help", "clean"}
+    ci = [PROJECT / ".ci" / "run", *(PROJECT / ".github" / "workflows").glob("*.yaml")]
+    by_ci = {target for path in ci for target in re.findall(r"make ([a-z-]+)", path.read_text())}
+    by_tests = {target for target, (path, words) in RUN_BY_TESTS.items() if words in (PROJECT / path).read_text()}
+    assert told - by_ci - by_tests - {"setup"} == set()
+
+
+@pytest.mark.parametrize("line", SIMULATOR_LINES)
+def test_every_command_of_the_simulator_is_one_that_it_takes(line: str) -> None:
+    arguments = shlex.split(line.partition("-m simulator")[2].replace("$API", "http://localhost"), comments=True)
+    assert command_parser({}).parse_args(arguments).command
