@@ -3,6 +3,7 @@
 import pytest
 
 from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key, state_key
+from chalicelib.run_summary import locations_summary_key, run_summary_key
 from chalicelib.validation import convert
 from chalicelib.workflow import RunRequest
 from tests.factories import MINUTE, NOW, landed
@@ -67,13 +68,14 @@ def test_the_next_run_deletes_what_the_committed_one_consumed_and_superseded(pla
     assert counts(player) == {"a": 2, "b": 1}
 
 
-def test_the_manifests_of_the_last_two_runs_are_kept_and_older_ones_deleted(player):
+def test_what_tells_about_the_last_two_runs_is_kept_and_about_older_ones_deleted(player):
     for run in range(6):
         land(player, landed(str(run)), number=run)
         assert player.run(f"run-{run}", NOW).status == "SUCCEEDED"
     player.run("idle", NOW)
-    kept = [key for key in player.store.list_keys("runs/") if key.endswith("manifest.json")]
-    assert kept == [manifest_key("run-4"), manifest_key("run-5")]
+    kept = set(player.store.list_keys("runs/"))
+    keys_of = (manifest_key, run_summary_key, locations_summary_key)
+    assert kept == {key_of(run_id) for key_of in keys_of for run_id in ("run-4", "run-5")}
 
 
 def test_a_receiver_claims_nothing_that_the_committed_run_has_counted(player):
@@ -97,3 +99,8 @@ def test_seen_files_of_hours_that_can_no_longer_matter_are_deleted(player, monke
     player.start("run-99", NOW).advance_to("AnythingToReport")
     stored = [key for key in player.store.list_keys("state/seen/") if "/run-99/" not in key]
     assert set(stored) == named
+
+
+def test_reports_and_the_sums_behind_them_have_their_names_by_contract():
+    assert report_key("a", "run-1") == "reports/location_id=a/run-1.json"
+    assert state_key(report_key("a", "run-1")) == "state/location_id=a/run-1.parquet"
