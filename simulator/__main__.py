@@ -15,7 +15,7 @@ _FOLDER = Path(__file__).parent
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the command that the arguments name and return the exit code, 2 for wrong use or configuration."""
-    options = _parser(environment).parse_args(arguments)
+    options = command_parser(environment).parse_args(arguments)
     try:
         return int(options.command(options))
     except (ThermonetError, OSError) as error:

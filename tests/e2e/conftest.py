@@ -14,6 +14,7 @@ _GROUPS = {
     "test_permissions": "breakable cloud",
     "test_two_stages": "breakable cloud",
     "test_terraform": "terraform",
+    "test_readme": "readme",
 }
 
 
