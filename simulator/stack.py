@@ -61,27 +61,20 @@ def create_resources(
     queue_url, dead_letter_queue_url = _create_queues(
         client("sqs"), f"{prefix}-measurements", settings.message_retention_seconds
     )
-    registry = _create_table(client("dynamodb"), f"{prefix}-sensor-registry", "sensor_id")
-    ledger = _create_table(client("dynamodb"), f"{prefix}-analytics-runs", "id")
-    idempotency = _create_table(client("dynamodb"), f"{prefix}-idempotency", "id")
-    client("dynamodb").update_time_to_live(
-        TableName=idempotency, TimeToLiveSpecification={"Enabled": True, "AttributeName": "expiration"}
-    )
     topic_arn = client("sns").create_topic(Name=f"{prefix}-alerts")["TopicArn"]
-    definition = render_workflow(
-        workflow.read_text(encoding="utf-8"),
-        {
-            "receiver_arn": _function_arn(client, stage, "receiver"),
-            "reporter_arn": _function_arn(client, stage, "reporter"),
-            "topic_arn": topic_arn,
-            "ledger_table": ledger,
-            "bucket": bucket,
-            "max_concurrency": settings.analytics.max_concurrency,
-        },
-    )
+    ledger = _create_table(client("dynamodb"), f"{prefix}-analytics-runs", "id")
+    values = {
+        "receiver_arn": _function_arn(client, stage, "receiver"),
+        "reporter_arn": _function_arn(client, stage, "reporter"),
+        "topic_arn": topic_arn,
+        "ledger_table": ledger,
+        "bucket": bucket,
+        "max_concurrency": settings.analytics.max_concurrency,
+    }
+    definition = render_workflow(workflow.read_text(encoding="utf-8"), values)
     resources = Resources(
-        registry_table=registry,
-        idempotency_table=idempotency,
+        registry_table=_create_table(client("dynamodb"), f"{prefix}-sensor-registry", "sensor_id"),
+        idempotency_table=_create_table(client("dynamodb"), f"{prefix}-idempotency", "id", expiring="expiration"),
         ledger_table=ledger,
         bucket=bucket,
         queue_url=queue_url,
@@ -89,13 +82,7 @@ def create_resources(
         topic_arn=topic_arn,
         state_machine_arn=_create_state_machine(client, f"{prefix}-analytics", definition),
     )
-    client("ssm").put_parameter(
-        Name=f"/thermonet/{stage}/resources", Type="String", Value=msgspec.json.encode(resources).decode()
-    )
-    keys = {"local": secrets.token_urlsafe(64)}
-    client("ssm").put_parameter(
-        Name=signing_keys_parameter(stage), Type="SecureString", Value=json.dumps(keys), Overwrite=True
-    )
+    _put_parameters(stage, resources, client("ssm"))
     return resources
 
 
@@ -157,14 +144,26 @@ def _function_arn(client: ClientFactory, stage: str, function: str) -> str:
     return f"arn:aws:lambda:{region}:{_account_id(client)}:function:{function_name(stage, function)}"
 
 
-def _create_table(dynamodb: Any, name: str, key: str) -> str:
+def _create_table(dynamodb: Any, name: str, key: str, expiring: str | None = None) -> str:
     dynamodb.create_table(
         TableName=name,
         KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
     )
+    if expiring:
+        dynamodb.update_time_to_live(
+            TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": expiring}
+        )
     return name
+
+
+def _put_parameters(stage: str, resources: Resources, ssm: Any) -> None:
+    ssm.put_parameter(
+        Name=f"/thermonet/{stage}/resources", Type="String", Value=msgspec.json.encode(resources).decode()
+    )
+    keys = {"local": secrets.token_urlsafe(64)}
+    ssm.put_parameter(Name=signing_keys_parameter(stage), Type="SecureString", Value=json.dumps(keys), Overwrite=True)
 
 
 def _create_queues(sqs: Any, name: str, visibility_timeout_seconds: int) -> tuple[str, str]:
