@@ -3,12 +3,14 @@
 import os
 from uuid import UUID
 
+import duckdb
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.landing import encode_landing, landing_key
+from chalicelib.ledger import state_key
 from tests.factories import HOUR, MINUTE, NOW, analytics_settings, landed
 from tests.fakes import FakeDynamoDb, FakeObjectStore
 from tests.oracle import expected_minutes
@@ -153,6 +155,18 @@ def test_each_minute_of_the_last_hours_is_right_while_old_ones_are_forgotten(min
     assert_close(minutes(player), expected_minutes(measurements, WINDOW_MINUTES, HISTORY_HOURS))
     totals = player.committed().totals
     assert totals.measurements + totals.late == len(measurements)
+
+
+def test_what_is_remembered_of_a_location_is_what_its_next_report_may_need(tmp_path):
+    """A minute with a sensor of its own each: the history's, and what the first windows reach back to."""
+    history_minutes = 60 * HISTORY_HOURS
+    every_minute = [landed(str(minute), timestamp=NOW + minute * MINUTE) for minute in range(2 * history_minutes)]
+    player = play([every_minute[:history_minutes], every_minute[history_minutes:]])
+    state = tmp_path / "state.parquet"
+    state.write_bytes(player.store.get(state_key(player.committed().reports["a"])))
+    (remembered,) = duckdb.execute(f"SELECT len(minutes), len(sensors) FROM '{state}'").fetchall()
+    assert remembered == (history_minutes + WINDOW_MINUTES - 1, history_minutes)
+    assert player.reports()["a"].sensors == len(player.reports()["a"].minutes) == history_minutes
 
 
 def test_the_sign_of_zero_makes_no_difference_between_one_run_and_two():

@@ -1,12 +1,13 @@
 """What a run publishes, carries forward, cleans up, and leaves alone."""
 
+import msgspec
 import pytest
 
 from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key, state_key
-from chalicelib.run_summary import locations_summary_key, run_summary_key
+from chalicelib.run_summary import LocationLatest, LocationsSummary, locations_summary_key, run_summary_key
 from chalicelib.validation import convert
 from chalicelib.workflow import RunRequest
-from tests.factories import MINUTE, NOW, landed
+from tests.factories import HOUR, MINUTE, NOW, landed
 from tests.runs import counts, land, new_player
 
 
@@ -35,6 +36,14 @@ def test_a_run_without_anything_landed_succeeds_and_changes_nothing(player):
     assert (execution.status, execution.passed[-1]) == ("SUCCEEDED", "NothingToReport")
     assert player.store.objects == {}
     assert player.committed() == NO_MANIFEST
+
+
+def test_a_run_leaves_the_latest_of_every_location_also_of_one_that_was_too_late(player):
+    late = landed("2", location_id="late", timestamp=NOW - 9 * HOUR)
+    land(player, landed(temperature=20.0), landed(temperature=30.0, timestamp=NOW + MINUTE), late)
+    player.run("run-1", NOW)
+    summary = msgspec.json.decode(player.store.get(locations_summary_key("run-1")), type=LocationsSummary)
+    assert summary.locations == [LocationLatest("a", NOW + MINUTE, 25.0), LocationLatest("late", None, None)]
 
 
 def test_a_location_without_new_data_keeps_its_report(player):
