@@ -106,7 +106,7 @@ def test_a_body_made_to_hurt_is_refused_briefly_and_costs_no_call(stage, log_lin
 
 
 TAKEN = {
-    "exotic characters in a reading id": posted(reading_id="🌡️‮\u200b\u2028é"),
+    "exotic characters in a reading id": posted(reading_id="🌡️\u202e\u200b\u2028é"),
     "a negative zero": posted(value=-0.0),
     "the smallest number": posted(value=5e-324),
     "the greatest number": posted(value=1.7976931348623157e308),
@@ -126,9 +126,9 @@ def test_what_is_odd_but_within_the_rules_is_taken(stage, log_lines, subtests):
 
 
 INJECTIONS = [
-    "a'; DROP TABLE sensors;--", "../../etc/passwd", "..%2f", "a/b", "a\\b", "a\nb", "a\r\nSet-Cookie: x=y", "a\0b", "<script>",
-    "${jndi:ldap://x}", "{{7*7}}", "$(id)", "`id`", "a b", "a\u2028b", "ａ", "a\u200b", "é", "*", "a#b", "a?b", "%00", "",
-    '"}],"broken":true', "a=b", "a&b", "a,b", "@", "x" * 65,
+    "a'; DROP TABLE sensors;--", "../../etc/passwd", "..%2f", "a/b", "a\\b", "a\nb", "a\r\nSet-Cookie: x=y", "a\0b",
+    "<script>", "${jndi:ldap://x}", "{{7*7}}", "$(id)", "`id`", "a b", "a\u2028b", "ａ", "a\u200b", "é", "*", "a#b", "a?b",
+    "%00", "", '"}],"broken":true', "a=b", "a&b", "a,b", "@", "x" * 65,
 ]  # fmt: skip
 
 
@@ -156,8 +156,8 @@ def test_an_id_made_for_injection_is_refused_in_a_path(stage, log_lines, subtest
 
 QUERIES = [
     "since=", "since=now", "since=2026-01-01", "since=9999-12-31T23:59:59-23:59", "since=0001-01-01T00:00:00%2B23:59",
-    "since=%00", "since=%ff", f"since={LONG[:8_000]}", f"{LONG[:8_000]}=1", "since", "since=a&since=b", "&&&", "=1", "%0a=%0d",
-    "since[]=1", "%ed%a0%80=1",
+    "since=%00", "since=%ff", f"since={LONG[:8_000]}", f"{LONG[:8_000]}=1", "since", "since=a&since=b", "&&&",
+    "=1", "%0a=%0d", "since[]=1", "%ed%a0%80=1",
 ]  # fmt: skip
 
 
