@@ -17,7 +17,7 @@ from msgspec import structs
 
 from chalicelib import errors
 from chalicelib.access import UNAVAILABLE, Access, Scope, access_of
-from chalicelib.aws import Aws
+from chalicelib.aws import Aws, time_limit
 from chalicelib.batch import tally_of
 from chalicelib.buffering import QueuedMessage
 from chalicelib.counters import Counters
@@ -67,7 +67,8 @@ def answers_errors(view: Callable[..., Any]) -> Callable[..., Any]:
     def answering_view(*args: Any, **kwargs: Any) -> Any:
         logger.set_correlation_id(_request().context.get("requestId"))
         try:
-            return view(*args, **kwargs)
+            with time_limit(_seconds_left()):
+                return view(*args, **kwargs)
         except (BotoCoreError, ClientError) as error:
             logger.exception("a service behind the request failed")
             return _error_response(errors.ServiceUnavailableError("a service behind this one failed, try again"), error)
@@ -75,6 +76,11 @@ def answers_errors(view: Callable[..., Any]) -> Callable[..., Any]:
             return _error_response(error, error.__cause__)
 
     return answering_view
+
+
+def _seconds_left() -> float:
+    context: Any = app.lambda_context
+    return float(context.get_remaining_time_in_millis()) / 1_000
 
 
 def fails_by_name(function: Callable[..., Any]) -> Callable[..., Any]:

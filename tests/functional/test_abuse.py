@@ -127,8 +127,8 @@ def test_what_is_odd_but_within_the_rules_is_taken(stage, log_lines, subtests):
 
 INJECTIONS = [
     "a'; DROP TABLE sensors;--", "../../etc/passwd", "..%2f", "a/b", "a\\b", "a\nb", "a\r\nSet-Cookie: x=y", "a\0b",
-    "<script>", "${jndi:ldap://x}", "{{7*7}}", "$(id)", "`id`", "a b", "a\u2028b", "ａ", "a\u200b", "é", "*", "a#b", "a?b",
-    "%00", "", '"}],"broken":true', "a=b", "a&b", "a,b", "@", "x" * 65,
+    "<script>", "${jndi:ldap://x}", "{{7*7}}", "$(id)", "`id`", "a b", "a\u2028b", "ａ", "a\u200b", "é", "*", "a#b",
+    "a?b", "%00", "", '"}],"broken":true', "a=b", "a&b", "a,b", "@", "x" * 65,
 ]  # fmt: skip
 
 
