@@ -1,6 +1,7 @@
 """Every entry point of Thermonet: HTTP routes, the queue's consumer, the schedule, and the workflow's functions."""
 
 import functools
+import json
 import logging
 import os
 import time
@@ -16,7 +17,7 @@ from msgspec import structs
 
 from chalicelib import errors
 from chalicelib.access import UNAVAILABLE, Access, Scope, access_of
-from chalicelib.aws import Aws
+from chalicelib.aws import Aws, time_limit
 from chalicelib.batch import tally_of
 from chalicelib.buffering import QueuedMessage
 from chalicelib.counters import Counters
@@ -26,7 +27,7 @@ from chalicelib.readings import parse_id
 from chalicelib.report_reader import Document, ReportQuery
 from chalicelib.services import Services
 from chalicelib.settings import load_settings
-from chalicelib.validation import convert
+from chalicelib.validation import convert, shorten
 from chalicelib.workflow import ReportRequest, RunRequest, SqsInput, SummaryRequest, start_scheduled_run
 
 STAGE = os.environ.get("THERMONET_STAGE", "dev")
@@ -35,11 +36,14 @@ SETTINGS = load_settings(STAGE)
 
 app = Chalice(app_name="thermonet", configure_logs=False)
 # Chalice's own logger has the same name, so what it logs is JSON too.
-logger = Logger(service=app.app_name)
+# In ASCII, so that nothing in a text that somebody else has chosen can end a line or steer a terminal.
+logger = Logger(service=app.app_name, json_serializer=functools.partial(json.dumps, default=str))
 logging.getLogger("chalicelib")
 copy_config_to_registered_loggers(logger, include={"chalicelib"})
 counters = Counters(service=app.app_name, stage=STAGE)
 services = Services(SETTINGS, Aws(STAGE), correlation_id=logger.get_correlation_id)
+
+_LONGEST_MESSAGE = 200
 
 # As Chalice's Response wants them.
 Headers = dict[str, str | list[str]]
@@ -63,7 +67,8 @@ def answers_errors(view: Callable[..., Any]) -> Callable[..., Any]:
     def answering_view(*args: Any, **kwargs: Any) -> Any:
         logger.set_correlation_id(_request().context.get("requestId"))
         try:
-            return view(*args, **kwargs)
+            with time_limit(_seconds_left()):
+                return view(*args, **kwargs)
         except (BotoCoreError, ClientError) as error:
             logger.exception("a service behind the request failed")
             return _error_response(errors.ServiceUnavailableError("a service behind this one failed, try again"), error)
@@ -71,6 +76,11 @@ def answers_errors(view: Callable[..., Any]) -> Callable[..., Any]:
             return _error_response(error, error.__cause__)
 
     return answering_view
+
+
+def _seconds_left() -> float:
+    context: Any = app.lambda_context
+    return float(context.get_remaining_time_in_millis()) / 1_000
 
 
 def fails_by_name(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -90,6 +100,15 @@ def _error_response(error: Exception, cause: BaseException | None) -> Response:
     status, code, headers = next(HTTP_ERRORS[type_] for type_ in type(error).__mro__ if type_ in HTTP_ERRORS)
     logger.warning("request refused", extra={"status": status, "reason": str(error), "cause": repr(cause)})
     return Response({"Code": code, "Message": str(error)}, {**headers}, status)
+
+
+@app.middleware("http")
+def refuse_briefly(request: Request, answer: Callable[[Request], Response]) -> Response:
+    """Cut what Chalice's own refusals (405, 415) repeat of the request."""
+    response = answer(request)
+    if isinstance(response.body, dict) and "Message" in response.body:
+        response.body["Message"] = shorten(response.body["Message"], _LONGEST_MESSAGE)
+    return response
 
 
 # A minute, so that a key that is withdrawn, or keys that cannot be read, are not remembered for long.
@@ -141,7 +160,10 @@ def post_readings() -> dict[str, Any]:
 
 
 def _body(request: Request) -> bytes:
-    body = request.raw_body
+    try:
+        body = request.raw_body
+    except ValueError:
+        raise errors.ValidationError("body: not valid Base64 or UTF-8") from None
     # Chalice gives a missing body as text.
     return body.encode() if isinstance(body, str) else body
 

@@ -1,11 +1,10 @@
 """Tells what a million readings cost on AWS, from counted calls and bytes and list prices.
 
-`python benchmarks/cost.py [--json]`: calls and bytes are counted by benchmarks/ingest.py, through the real app;
+`python benchmarks/cost.py [--json] [--rounds N]`: benchmarks/ingest.py counts calls and bytes through the real app;
 the CPU time it measures stands for Lambda's, after a waiting time for each call. Every sensor of a batch is another
-one, which is the dearest case, and no free tier is used up.
+one, which is the dearest case, none alerts, and no free tier is used up.
 """
 
-import argparse
 import json
 import math
 import sys
@@ -14,22 +13,36 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.ingest import measure_sizes
+from benchmarks.ingest import arguments, measure_sizes
 
-# USD, us-east-1, on-demand list prices without free tiers, as of 2026-01; the source of each beside it.
-API_GATEWAY_REQUEST = 3.50e-6  # aws.amazon.com/api-gateway/pricing, REST API, first 333 million a month
-LAMBDA_REQUEST = 0.20e-6  # aws.amazon.com/lambda/pricing
-LAMBDA_GB_SECOND = 1.66667e-5  # aws.amazon.com/lambda/pricing, x86
-DYNAMODB_WRITE_UNIT = 0.625e-6  # aws.amazon.com/dynamodb/pricing/on-demand, a write of up to 1 KB
-DYNAMODB_READ_UNIT = 0.125e-6  # aws.amazon.com/dynamodb/pricing/on-demand, a consistent read of up to 4 KB
-SQS_REQUEST = 0.40e-6  # aws.amazon.com/sqs/pricing, each 64 KB of a standard queue
-S3_PUT = 5.0e-6  # aws.amazon.com/s3/pricing
-S3_GET = 0.4e-6  # aws.amazon.com/s3/pricing
-S3_GB_MONTH = 0.023  # aws.amazon.com/s3/pricing
-LOG_GB = 0.50  # aws.amazon.com/cloudwatch/pricing, ingestion
-TRANSFER_OUT_GB = 0.09  # aws.amazon.com/ec2/pricing/on-demand, to the internet
-# What the same readings cost as messages of AWS IoT Core, before any processing: aws.amazon.com/iot-core/pricing
-IOT_MESSAGE = 1.00e-6
+
+class Price(NamedTuple):
+    """A list price: dollars, for what, since when at the latest it is known to hold, and where it stands."""
+
+    usd: float
+    unit: str
+    as_of: str
+    source: str
+
+
+# us-east-1, on demand, first tier, without free tiers.
+PRICES = {
+    "api gateway request": Price(3.50e-6, "request, REST API", "2026-01", "aws.amazon.com/api-gateway/pricing"),
+    "lambda request": Price(0.20e-6, "request", "2026-01", "aws.amazon.com/lambda/pricing"),
+    "lambda time": Price(1.66667e-5, "GB-second, x86", "2026-01", "aws.amazon.com/lambda/pricing"),
+    "dynamodb write": Price(0.625e-6, "write of 1 KB", "2024-11", "aws.amazon.com/dynamodb/pricing/on-demand"),
+    "dynamodb read": Price(0.125e-6, "consistent read of 4 KB", "2024-11", "aws.amazon.com/dynamodb/pricing/on-demand"),
+    "sqs request": Price(0.40e-6, "64 KB, standard queue", "2026-06", "aws.amazon.com/sqs/pricing"),
+    "s3 put": Price(5.0e-6, "request", "2026-03", "aws.amazon.com/s3/pricing"),
+    "s3 get": Price(0.4e-6, "request", "2026-03", "aws.amazon.com/s3/pricing"),
+    "s3 storage": Price(0.023, "GB-month", "2026-03", "aws.amazon.com/s3/pricing"),
+    "workflow transition": Price(2.5e-5, "state transition", "2026-03", "aws.amazon.com/step-functions/pricing"),
+    "workflow request": Price(1.0e-6, "express execution", "2026-03", "aws.amazon.com/step-functions/pricing"),
+    "log": Price(0.50, "GB", "2026-06", "aws.amazon.com/cloudwatch/pricing"),
+    "transfer out": Price(0.09, "GB to the internet", "2026-03", "aws.amazon.com/ec2/pricing/on-demand"),
+    # Before any processing of the messages, and without connections.
+    "iot message": Price(1.00e-6, "message of 5 KB", "2026-01", "aws.amazon.com/iot-core/pricing"),
+}
 IOT_MESSAGE_KB = 5
 
 GB = 1e9
@@ -44,7 +57,8 @@ CALL_SECONDS = 0.008
 AUTHORIZATIONS_PER_REQUEST_SINGLE = 0.1
 AUTHORIZATIONS_PER_BATCH = 1.0
 AUTHORIZER_SECONDS = 0.010
-LOG_BYTES_PER_REQUEST = 700
+# START, END and REPORT of Lambda itself.
+LOG_BYTES_PER_CALL = 350
 ANSWER_HEADER_BYTES = 500
 # The consumer gathers messages for ten seconds, up to a thousand: at 10 requests a second.
 MESSAGES_PER_CONSUMER_CALL = 100
@@ -55,6 +69,12 @@ LANDED_BYTES_PER_READING = 30
 LANDED_MONTHS = 1 / 24 / 30
 # benchmarks/analytics.py: a million readings of an hour take receiver and reporters a quarter of a minute of 3 GB.
 ANALYTICS_GB_SECONDS_PER_READING = 45e-6
+# A run of an hour at 280 readings a second. docs/architecture.md tells the calls of its steps.
+READINGS_PER_RUN = 1_000_000
+LOCATIONS_PER_RUN = 100
+TRANSITIONS_PER_RUN = 8
+PUTS_PER_LOCATION = 5
+GETS_PER_LOCATION = 3
 
 MILLION = 1_000_000
 
@@ -67,6 +87,7 @@ class Costs(NamedTuple):
     dynamodb: float
     sqs: float
     s3: float
+    workflow: float
     logs: float
     transfer: float
 
@@ -80,16 +101,25 @@ def cost_of(counted: dict[str, float], readings_per_request: int) -> Costs:
     per_reading = 1 / readings_per_request
     authorizations = AUTHORIZATIONS_PER_REQUEST_SINGLE if readings_per_request == 1 else AUTHORIZATIONS_PER_BATCH
     consumer_calls = per_reading / MESSAGES_PER_CONSUMER_CALL
+    requests_and_authorizations = per_reading * (1 + authorizations)
+    log_bytes = per_reading * counted["log_bytes_per_request"] + requests_and_authorizations * LOG_BYTES_PER_CALL
     costs = Costs(
-        api_gateway=per_reading * API_GATEWAY_REQUEST,
+        api_gateway=per_reading * usd("api gateway request"),
         lambda_=_lambda(counted, per_reading, authorizations * per_reading, consumer_calls),
         dynamodb=_dynamodb(counted, per_reading),
         sqs=_sqs(counted, readings_per_request),
-        s3=consumer_calls * (S3_PUT + S3_GET) + LANDED_BYTES_PER_READING / GB * S3_GB_MONTH * LANDED_MONTHS,
-        logs=per_reading * (1 + authorizations) * LOG_BYTES_PER_REQUEST / GB * LOG_GB,
-        transfer=(counted["answer_bytes"] + per_reading * ANSWER_HEADER_BYTES) / GB * TRANSFER_OUT_GB,
+        s3=_s3(consumer_calls),
+        workflow=TRANSITIONS_PER_RUN / READINGS_PER_RUN * usd("workflow transition")
+        + LOCATIONS_PER_RUN / READINGS_PER_RUN * usd("workflow request"),
+        logs=log_bytes / GB * usd("log"),
+        transfer=(counted["answer_bytes"] + per_reading * ANSWER_HEADER_BYTES) / GB * usd("transfer out"),
     )
     return Costs(*(cost * MILLION for cost in costs))
+
+
+def usd(name: str) -> float:
+    """Return a list price."""
+    return PRICES[name].usd
 
 
 def _lambda(counted: dict[str, float], requests: float, authorizations: float, consumer_calls: float) -> float:
@@ -98,13 +128,14 @@ def _lambda(counted: dict[str, float], requests: float, authorizations: float, c
     gb_seconds += authorizations * AUTHORIZER_SECONDS * AUTHORIZER_GB
     gb_seconds += consumer_calls * CONSUMER_SECONDS * CONSUMER_GB
     gb_seconds += ANALYTICS_GB_SECONDS_PER_READING
-    return gb_seconds * LAMBDA_GB_SECOND + (requests + authorizations + consumer_calls) * LAMBDA_REQUEST
+    calls = requests + authorizations + consumer_calls
+    return gb_seconds * usd("lambda time") + calls * usd("lambda request")
 
 
 def _dynamodb(counted: dict[str, float], requests: float) -> float:
     """Charge a write to begin and one to complete the idempotency record, its expiry being free, and the reads."""
     record_kb = math.ceil((counted["record_bytes_per_request"] + 300) / 1_024)
-    return requests * (1 + record_kb) * DYNAMODB_WRITE_UNIT + DYNAMODB_READ_UNIT
+    return requests * (1 + record_kb) * usd("dynamodb write") + usd("dynamodb read")
 
 
 def _sqs(counted: dict[str, float], readings_per_request: int) -> float:
@@ -112,23 +143,33 @@ def _sqs(counted: dict[str, float], readings_per_request: int) -> float:
     message_bytes = counted["message_bytes"] * readings_per_request
     chunks = math.ceil(message_bytes / 65_536)
     received_chunks = max(math.ceil(message_bytes * MESSAGES_PER_RECEIVE / 65_536) / MESSAGES_PER_RECEIVE, 0.1)
-    return (chunks + received_chunks + 1 / MESSAGES_PER_RECEIVE) / readings_per_request * SQS_REQUEST
+    return (chunks + received_chunks + 1 / MESSAGES_PER_RECEIVE) / readings_per_request * usd("sqs request")
+
+
+def _s3(consumer_calls: float) -> float:
+    """Charge landing objects, written and read once and kept for an hour, and what a run writes and reads."""
+    locations = LOCATIONS_PER_RUN / READINGS_PER_RUN
+    puts = consumer_calls + locations * PUTS_PER_LOCATION
+    gets = consumer_calls + locations * GETS_PER_LOCATION
+    stored = LANDED_BYTES_PER_READING / GB * LANDED_MONTHS
+    return puts * usd("s3 put") + gets * usd("s3 get") + stored * usd("s3 storage")
 
 
 def iot_core(counted: dict[str, float], readings_per_message: int) -> float:
     """Return AWS IoT Core's price for as many readings in messages, for messages alone."""
     kilobytes = counted["bytes"] * readings_per_message / 1_024
-    return math.ceil(kilobytes / IOT_MESSAGE_KB) / readings_per_message * IOT_MESSAGE * MILLION
+    return math.ceil(kilobytes / IOT_MESSAGE_KB) / readings_per_message * usd("iot message") * MILLION
 
 
 def main() -> None:
     """Count, multiply, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    options = parser.parse_args()
+    options = arguments(__doc__)
     sizes = {"single": 1, "batch25": 25, "batch100": 100}
-    counted = measure_sizes({name: None if size == 1 else size for name, size in sizes.items()})
+    counted = measure_sizes({name: None if size == 1 else size for name, size in sizes.items()}, options.rounds)
     costs = {name: cost_of(counted[name], size) for name, size in sizes.items()}
+    for name, price in PRICES.items():
+        print(f"{name:20} {price.usd:10.3g} USD per {price.unit:24} {price.as_of}  {price.source}")
+    print()
     print("USD per million readings".ljust(26) + "".join(f"{name:>10}" for name in sizes))
     for field in Costs._fields:
         row = "".join(f"{getattr(costs[name], field):10.4f}" for name in sizes)

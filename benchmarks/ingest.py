@@ -1,8 +1,8 @@
 """Measures what taking readings costs through the real app: own CPU, AWS calls, bytes, and the time of the import.
 
-`python benchmarks/ingest.py [--json]`: AWS is in memory and answers at once, so what is measured is Chalice,
-Powertools and Thermonet, without botocore. Every sensor is known, the steady state. The time is CPU time, the least
-of several rounds, since whatever else the machine does only ever adds to it.
+`python benchmarks/ingest.py [--json] [--rounds N]`: AWS is in memory and answers at once, so what is measured is
+Chalice, Powertools and Thermonet, without botocore. Every sensor is known, the steady state. The time is CPU time, the
+least of several rounds, since whatever else the machine does only ever adds to it.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -29,7 +28,7 @@ from chalicelib.access import ALL_LOCATIONS, Access, Scope
 from chalicelib.aws import Resources
 from tests.fakes import ConditionalCheckFailedException
 
-ROUNDS = 7
+ROUNDS_DEFAULT = 7
 SENSORS = 1_000
 READINGS_PER_ROUND = 2_000
 LAMBDA_TIMEOUT_MS = 20_000
@@ -145,34 +144,36 @@ class Bench:
         return response
 
 
-def measure(bench: Bench, size: int | None) -> dict[str, float]:
-    """Return AWS calls, microseconds of CPU and bytes of request and answer, each per reading."""
+def measure(bench: Bench, log: io.StringIO, size: int | None, rounds: int) -> dict[str, float]:
+    """Return AWS calls, microseconds of CPU and bytes of request, answer and log, each per reading."""
     per_request = size or 1
     requests = max(READINGS_PER_ROUND // per_request, 1)
     for event in [bench.event(size) for _ in range(max(SENSORS // per_request, 1))]:
         bench.answer(event)
     aws = bench.aws
     aws.calls, aws.message_bytes, aws.record_bytes = 0, [], []
+    logged_before = log.tell()
     cpu_us, answered, sent = [], 0, 0
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         events = [bench.event(size) for _ in range(requests)]
         started_ns = time.process_time_ns()
         answers = [bench.answer(event) for event in events]
         cpu_us.append((time.process_time_ns() - started_ns) / 1_000 / requests / per_request)
         sent += sum(len(event["body"]) for event in events)
         answered += sum(len(answer["body"]) for answer in answers)
-    readings = ROUNDS * requests * per_request
+    readings = rounds * requests * per_request
     return {
         "aws_calls": aws.calls / readings,
         "own_cpu_us": min(cpu_us),
         "bytes": sent / readings,
         "answer_bytes": answered / readings,
         "message_bytes": sum(aws.message_bytes) / readings,
-        "record_bytes_per_request": sum(aws.record_bytes) / (ROUNDS * requests),
+        "log_bytes_per_request": (log.tell() - logged_before) / (rounds * requests),
+        "record_bytes_per_request": sum(aws.record_bytes) / (rounds * requests),
     }
 
 
-def measure_import_ms() -> float:
+def measure_import_ms(rounds: int) -> float:
     """Return the milliseconds that `import app` takes in a fresh interpreter, the least of several."""
     code = "import time; started = time.perf_counter(); import app; print((time.perf_counter() - started) * 1000)"
 
@@ -180,33 +181,30 @@ def measure_import_ms() -> float:
         done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
         return float(done.stdout)
 
-    return min(once() for _ in range(5))
+    return min(once() for _ in range(rounds))
 
 
-def quietly(function: Callable[[], Any]) -> Any:
-    """Call a function whose log lines go nowhere; they are made all the same."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return function()
-
-
-def measure_sizes(sizes: dict[str, int | None]) -> dict[str, dict[str, float]]:
-    """Measure single readings (None) and batches by size."""
-
-    def run() -> dict[str, dict[str, float]]:
+def measure_sizes(sizes: dict[str, int | None], rounds: int) -> dict[str, dict[str, float]]:
+    """Measure single readings (None) and batches by size, with the log where nobody sees it."""
+    log = io.StringIO()
+    with contextlib.redirect_stdout(log):
         bench = Bench()
-        return {name: measure(bench, size) for name, size in sizes.items()}
+        return {name: measure(bench, log, size, rounds) for name, size in sizes.items()}
 
-    measured: dict[str, dict[str, float]] = quietly(run)
-    return measured
+
+def arguments(description: str | None) -> argparse.Namespace:
+    """Read the command line, which all benchmarks of the ingest share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
+    parser.add_argument("--rounds", type=int, default=ROUNDS_DEFAULT, help="fewer are faster and less exact")
+    return parser.parse_args()
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    options = parser.parse_args()
-    figures: dict[str, Any] = measure_sizes({"single": None, "batch25": 25, "batch100": 100})
-    import_ms = measure_import_ms()
+    options = arguments(__doc__)
+    figures: dict[str, Any] = measure_sizes({"single": None, "batch25": 25, "batch100": 100}, options.rounds)
+    import_ms = measure_import_ms(options.rounds)
     print(f"{'per reading':12} {'AWS calls':>10} {'own CPU µs':>11} {'bytes sent':>11} {'answered':>9} {'queued':>7}")
     for name, one in figures.items():
         print(

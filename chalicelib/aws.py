@@ -1,16 +1,23 @@
 """AWS as the application sees it: the stage's resources, and clients with explicit time-outs and retries."""
 
-from functools import cached_property
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property, partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 from msgspec import Struct
 
 from chalicelib.errors import ServiceUnavailableError, ValidationError
 from chalicelib.validation import decode_json
 
 if TYPE_CHECKING:
+    from botocore.client import BaseClient
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sns import SNSClient
@@ -18,7 +25,9 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
     from mypy_boto3_stepfunctions import SFNClient
 
-# A request's calls, each at its worst, must end before API Gateway gives up at 29 s.
+Client = TypeVar("Client", bound="BaseClient")
+
+# Short, and repeated once only: who waits for an answer can repeat the request.
 _ONLINE = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
 # An alert may not keep a reading waiting; the sensor's next reading is its retry.
 _ALERT = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 1})
@@ -29,6 +38,47 @@ _BULK = Config(
     retries={"mode": "standard", "total_max_attempts": 5},
     max_pool_connections=32,
 )
+# A second at most for a throttled call, and 5 more when the service asks for them.
+_BACKOFF_SECONDS_MAX = 6
+# For what a function does after its last call.
+_SPARE_SECONDS = 1
+
+_time_limit: ContextVar[float] = ContextVar("time_limit", default=math.inf)
+
+
+class OutOfTimeError(BotoCoreError):
+    """A call was not begun, since it could have lasted longer than the function may run. Trying again helps."""
+
+    fmt = "too little time is left for a call that may take {seconds} s"
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Begin no call for a request that might not end within so many seconds; it raises OutOfTimeError instead."""
+    token = _time_limit.set(monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _time_limit.reset(token)
+
+
+def longest_call_seconds(config: Any) -> float:
+    """Tell how long a client's call may last, its second tries included."""
+    attempts: int = config.retries["total_max_attempts"]
+    attempt_seconds: float = config.connect_timeout + config.read_timeout
+    return attempts * attempt_seconds + (attempts - 1) * _BACKOFF_SECONDS_MAX
+
+
+def _check_time(longest_seconds: float, **_event: Any) -> None:
+    if monotonic() + longest_seconds + _SPARE_SECONDS > _time_limit.get():
+        raise OutOfTimeError(seconds=longest_seconds)
+
+
+def _timed(client: Client) -> Client:
+    """Make a client heed the time limit of the request that it is used for."""
+    longest_seconds = longest_call_seconds(client.meta.config)
+    client.meta.events.register("before-call", partial(_check_time, longest_seconds))
+    return client
 
 
 class Resources(Struct, frozen=True):
@@ -65,22 +115,22 @@ class Aws:
     @cached_property
     def ssm(self) -> "SSMClient":
         """SSM for what a process is told once."""
-        return self._session.client("ssm", config=_ONLINE)
+        return _timed(self._session.client("ssm", config=_ONLINE))
 
     @cached_property
     def dynamodb(self) -> "DynamoDBClient":
         """DynamoDB for requests."""
-        return self._session.client("dynamodb", config=_ONLINE)
+        return _timed(self._session.client("dynamodb", config=_ONLINE))
 
     @cached_property
     def sqs(self) -> "SQSClient":
         """SQS for requests."""
-        return self._session.client("sqs", config=_ONLINE)
+        return _timed(self._session.client("sqs", config=_ONLINE))
 
     @cached_property
     def sns(self) -> "SNSClient":
         """SNS for alerts."""
-        return self._session.client("sns", config=_ALERT)
+        return _timed(self._session.client("sns", config=_ALERT))
 
     @cached_property
     def s3(self) -> "S3Client":
@@ -90,12 +140,12 @@ class Aws:
     @cached_property
     def s3_online(self) -> "S3Client":
         """S3 for requests."""
-        return self._session.client("s3", config=_ONLINE)
+        return _timed(self._session.client("s3", config=_ONLINE))
 
     @cached_property
     def stepfunctions(self) -> "SFNClient":
         """Step Functions for starting runs."""
-        return self._session.client("stepfunctions", config=_ONLINE)
+        return _timed(self._session.client("stepfunctions", config=_ONLINE))
 
     @cached_property
     def _session(self) -> boto3.session.Session:

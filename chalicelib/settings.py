@@ -30,6 +30,13 @@ class IdempotencySettings(Struct, frozen=True, forbid_unknown_fields=True):
     anonymous_window_seconds: Annotated[int, Meta(ge=1, le=3_600)]
 
 
+class ApiSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How many requests API Gateway lets through: in the long run, and at once. It answers 429 to the rest."""
+
+    requests_per_second: Annotated[int, Meta(ge=1, le=10_000)]
+    burst_requests: Annotated[int, Meta(ge=1, le=5_000)]
+
+
 class AnalyticsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What the reports cover, and how much the workflow may use to compute them."""
 
@@ -43,6 +50,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that may differ between stages."""
 
     message_retention_seconds: MessageRetentionSeconds
+    api: ApiSettings
     thermistor: Thermistor
     alerts: AlertSettings
     idempotency: IdempotencySettings

@@ -23,6 +23,7 @@ _KEYS_KEPT_SECONDS = 300.0
 # A flood of tokens with made-up key ids must not become a flood of calls.
 _KEYS_RENEWED_SECONDS_MIN = 30.0
 _TOKEN_CHARACTERS_MAX = 8_192
+SUBJECT_CHARACTERS_MAX = 128
 # RFC 7518 wants a key no shorter than the hash.
 _SECRET_BYTES_MIN = hashlib.sha256().digest_size
 
@@ -34,7 +35,7 @@ _LocationText = Annotated[str, Meta(pattern=rf"^([A-Za-z0-9_.:-]{{1,{ID_LENGTH_M
 class Claims(Struct, frozen=True):
     """What Thermonet reads of a token; further claims are the issuer's own business."""
 
-    sub: Annotated[str, Meta(min_length=1, max_length=128)]
+    sub: Annotated[str, Meta(min_length=1, max_length=SUBJECT_CHARACTERS_MAX)]
     exp: float
     scope: str
     locations: Annotated[list[int | _LocationText], Meta(max_length=1_000)]

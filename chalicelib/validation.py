@@ -72,6 +72,6 @@ def _describe(message: str) -> str:
     return f"{shorten(name)}: {shorten(reason)}"
 
 
-def shorten(text: str) -> str:
+def shorten(text: str, longest: int = _LONGEST_ECHO) -> str:
     """Cut a text that quotes its input to a length that is safe to log and to answer."""
-    return text if len(text) <= _LONGEST_ECHO else text[: _LONGEST_ECHO - 1] + "…"
+    return text if len(text) <= longest else text[: longest - 1] + "…"

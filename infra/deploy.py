@@ -1,9 +1,11 @@
 """Puts a stage into the AWS account, or takes it out: checks what is needed, then terraform, then Chalice.
 
-`python -m infra.deploy plan|deploy|destroy STAGE`, or `make deploy STAGE=dev`.
+`python -m infra.deploy plan|deploy|destroy STAGE`, or `make deploy STAGE=dev`. What Terraform sets on Chalice's API
+follows the application; both are told the API's id by what Chalice notes.
 """
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -20,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 _INFRA = Path(__file__).resolve().parent
 _PROJECT = _INFRA.parent
 _TERRAFORM_AT_LEAST = (1, 11)
+_ON_THE_API = "aws_api_gateway_method_settings.throttling"
 
 
 class DeployError(Exception):
@@ -82,26 +85,29 @@ def _terraform_complaint() -> str | None:
     return None
 
 
-def plan(target: Target, plan_file: Path) -> None:
+def plan(target: Target, s3: Any, plan_file: Path) -> None:
     """Show what a deployment would change, and write it to a file that `deploy` can take."""
+    _recall(target, s3)
     _terraform(target, "init", "-input=false", "-reconfigure", *_backend(target))
     _terraform(target, "validate")
     _terraform(target, "plan", "-input=false", f"-out={plan_file.resolve()}", *_variables(target))
 
 
 def deploy(target: Target, s3: Any, plan_file: Path | None) -> None:
-    """Apply the configuration, asking first unless a plan is given, then deploy the application on it."""
+    """Apply the configuration, asking first unless a plan is given, deploy the application on it, and limit its API."""
+    _recall(target, s3)
     _terraform(target, "init", "-input=false", "-reconfigure", *_backend(target))
     if plan_file is None:
         _terraform(target, "apply", *_variables(target))
     else:
         _terraform(target, "apply", "-input=false", str(plan_file.resolve()))
-    _recall(target, s3)
     try:
         _chalice(target, "deploy")
     finally:
         # Also when it failed half-way: what was made must be known the next time.
         _remember(target, s3)
+    # The first time there was no API before; later this changes nothing.
+    _terraform(target, "apply", "-input=false", "-auto-approve", f"-target={_ON_THE_API}", *_variables(target))
 
 
 def destroy(target: Target, s3: Any, logs: Any) -> None:
@@ -109,6 +115,7 @@ def destroy(target: Target, s3: Any, logs: Any) -> None:
     if target.stage != "dev":
         raise DeployError(f"{target.stage} is protected: docs/deployment.md tells how to remove it")
     _recall(target, s3)
+    variables = _variables(target)
     _chalice(target, "delete")
     s3.delete_object(Bucket=target.state_bucket, Key=target.remembered_key)
     for page in logs.get_paginator("describe_log_groups").paginate(
@@ -117,7 +124,7 @@ def destroy(target: Target, s3: Any, logs: Any) -> None:
         for group in page["logGroups"]:
             logs.delete_log_group(logGroupName=group["logGroupName"])
     _terraform(target, "init", "-input=false", "-reconfigure", *_backend(target))
-    _terraform(target, "destroy", *_variables(target))
+    _terraform(target, "destroy", *variables)
 
 
 def _backend(target: Target) -> list[str]:
@@ -130,7 +137,18 @@ def _backend(target: Target) -> list[str]:
 
 
 def _variables(target: Target) -> list[str]:
-    return [f"-var=config_path=../chalicelib/config/{target.stage}.yaml", f"-var=aws_region={target.region}"]
+    variables = [f"-var=config_path=../chalicelib/config/{target.stage}.yaml", f"-var=aws_region={target.region}"]
+    api_id = _api_id(target)
+    return [*variables, f"-var=api_id={api_id}"] if api_id else variables
+
+
+def _api_id(target: Target) -> str | None:
+    """Return the id of the API that Chalice has deployed, as it is noted; None before the first deployment."""
+    try:
+        noted = json.loads(target.remembered_by_chalice.read_text())
+    except FileNotFoundError:
+        return None
+    return next((one["rest_api_id"] for one in noted["resources"] if one["resource_type"] == "rest_api"), None)
 
 
 def _terraform(target: Target, *arguments: str) -> None:
@@ -180,7 +198,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         target = check(options.stage, environment, session)
         s3 = session.client("s3", region_name=target.region)
         if options.command == "plan":
-            plan(target, options.plan or _PROJECT / ".local" / f"{target.stage}.tfplan")
+            plan(target, s3, options.plan or _PROJECT / ".local" / f"{target.stage}.tfplan")
         elif options.command == "deploy":
             deploy(target, s3, options.plan)
         else:

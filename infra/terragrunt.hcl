@@ -1,6 +1,7 @@
 # The same configuration by Terragrunt, one state per stage in one bucket:
 #   CONFIG_PATH=../chalicelib/config/dev.yaml AWS_REGION=eu-central-1 terragrunt apply
 # CONFIG_PATH counts from this folder. STATE_BUCKET names the bucket, if it is not the default below.
+# Once Chalice has deployed the API, TF_VAR_api_id must tell its id, or the API's limits are taken away.
 
 locals {
   config_path = get_env("CONFIG_PATH")

@@ -24,3 +24,9 @@ variable "signing_key_version" {
   type        = number
   default     = 1
 }
+
+variable "api_id" {
+  description = "Id of the API that Chalice has deployed, as in .chalice/deployed/<stage>.json; null before the first time."
+  type        = string
+  default     = null
+}

@@ -10,8 +10,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.access import ALL_LOCATIONS
 from chalicelib.errors import ValidationError
-from chalicelib.readings import IdText
-from chalicelib.validation import convert
+from chalicelib.readings import parse_id
+from chalicelib.tokens import SUBJECT_CHARACTERS_MAX
 from simulator.emulator import LOCAL_FOLDER
 from simulator.local_cloud import find_cloud
 from simulator.tokens import DAY_SECONDS, TokenError, mint_token, read_keys
@@ -29,20 +29,18 @@ def print_token(
 
     Raises ValidationError for what no token could say, TokenError when the keys cannot be read.
     """
+    if not 0 < len(subject) <= SUBJECT_CHARACTERS_MAX:
+        raise ValidationError(f"subject: must have 1 to {SUBJECT_CHARACTERS_MAX} characters")
     for location in locations:
         if location != ALL_LOCATIONS:
-            convert({"location": location}, dict[str, IdText])
+            parse_id("location", location)
     if not (math.isfinite(days) and 0 < days <= _DAYS_MAX):
         raise ValidationError(f"days: must be more than 0 and at most {_DAYS_MAX}")
     cloud = None if use_aws else find_cloud(LOCAL_FOLDER)
-    if cloud is not None and cloud.stage == stage:
-        client = _local_ssm(cloud.environment)
-        signer = f"the local cloud at {cloud.endpoint_url}"
-    else:
-        client = boto3.client("ssm")
-        signer = f"stage {stage} on AWS"
+    is_local = cloud is not None and cloud.stage == stage
+    signer = f"the local cloud at {cloud.endpoint_url}" if cloud and is_local else f"stage {stage} on AWS"
     try:
-        keys = read_keys(stage, client)
+        keys = read_keys(stage, _local_ssm(cloud.environment) if cloud and is_local else boto3.client("ssm"))
     except (BotoCoreError, ClientError) as error:
         raise TokenError(f"the signing keys of {signer} cannot be read: {error}") from None
     token = mint_token(keys, subject, scopes=scopes, locations=locations, lifetime_seconds=days * DAY_SECONDS)

@@ -130,6 +130,13 @@ def test_the_signing_key_is_in_the_account_and_not_in_the_state(terraform: Terra
     assert not [key for key in keys.values() if key in state]
 
 
+def test_an_api_that_chalice_has_deployed_is_limited_and_nothing_else_changes(terraform: Terraform) -> None:
+    planned = terraform.run("plan", "dev", "-var=api_id=a1b2c3")
+    assert planned.returncode == 0, planned.stderr
+    assert "aws_api_gateway_method_settings.throttling[0] will be created" in planned.stdout
+    assert "1 to add, 0 to change, 0 to destroy" in planned.stdout
+
+
 def test_the_workflow_is_limited_to_the_concurrency_of_the_settings(terraform: Terraform) -> None:
     arn = terraform.told("dev").state_machine_arn
     described = terraform.client("stepfunctions").describe_state_machine(stateMachineArn=arn)

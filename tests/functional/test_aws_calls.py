@@ -1,17 +1,9 @@
-"""What a reading costs in AWS calls, and what it is answered when the services behind it fail."""
+"""What a reading costs in AWS calls, and what the next one costs after a failure."""
 
 import pytest
-from botocore.exceptions import ConnectTimeoutError, NoCredentialsError
 
 from tests.factories import posted
 from tests.fakes import service_error
-
-FAILURES = [
-    service_error("ProvisionedThroughputExceededException"),
-    service_error("AccessDeniedException"),
-    ConnectTimeoutError(endpoint_url="https://nowhere"),
-    NoCredentialsError(),
-]
 
 
 def calls_of(stage, aws_calls, **fields):
@@ -50,25 +42,6 @@ def test_resources_and_keys_are_looked_up_once_in_a_process(stage, aws_calls):
     for number in range(3):
         stage.post(posted(reading_id=str(number)))
     assert aws_calls.made.count("ssm:GetParameter") == 2
-
-
-@pytest.mark.parametrize(
-    "call", ["dynamodb:PutItem", "dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:", "sqs:", "ssm:"]
-)
-def test_a_failing_service_is_answered_with_try_again_and_the_retry_has_one_effect(stage, aws_calls, restart, call):
-    for number, error in enumerate(FAILURES):
-        restart()
-        reading = posted(reading_id=str(number))
-        aws_calls.failing[call] = error
-        response = stage.post(reading)
-        assert response.status_code == 503, error
-        assert int(response.headers["Retry-After"]) > 0
-        assert response.json_body["Code"] == "ServiceUnavailableError"
-        assert b"Traceback" not in response.body
-        aws_calls.failing.clear()
-        if call != "dynamodb:UpdateItem":  # there the effect has happened, which the next test is about
-            assert stage.post(reading).status_code == 200
-        assert len(stage.queued()) == 1
 
 
 def test_a_reading_whose_success_could_not_be_recorded_is_in_progress_and_not_sent_again(stage, aws_calls):

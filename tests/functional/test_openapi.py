@@ -1,9 +1,18 @@
 """docs/openapi.yaml and the application have the same routes; tests/e2e/test_openapi.py asks them for answers."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
+
+from chalicelib.landing import encode_landing
+from chalicelib.object_store import ObjectStore
+from chalicelib.settings import load_settings
+from tests.factories import landed, posted
+from tests.workflow_player import WorkflowPlayer
 
 DOCUMENT = yaml.safe_load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text())
 METHODS = {"get", "put", "post", "delete", "patch", "head", "options"}
@@ -28,3 +37,23 @@ def test_open_routes_are_open_in_the_document():
         for method, entry in methods.items():
             needs_token = DOCUMENT["paths"][path][method.lower()].get("security", DOCUMENT["security"]) != []
             assert needs_token == (entry.authorizer is not None), path
+
+
+def test_every_route_may_be_limited_by_the_gateway():
+    for path, item in DOCUMENT["paths"].items():
+        for method in METHODS & item.keys():
+            assert "429" in item[method]["responses"], path
+
+
+@pytest.mark.parametrize(
+    ("path", "schema"),
+    [("/locations", "Locations"), ("/locations/a/report", "Report"), ("/runs/latest", "Run"), ("/sensors/1", "Sensor")],
+)
+def test_what_runs_have_written_is_served_as_the_document_has_it(stage, path, schema):
+    stage.post(posted())
+    stage.put_object("landing/1.jsonl.gz", encode_landing([landed()]))
+    store = ObjectStore(stage.resources["bucket"], stage.aws("s3"))
+    WorkflowPlayer(load_settings("dev").analytics, store, stage.aws("dynamodb")).run("run-1", datetime.now(UTC))
+    answer = stage.http.get(path, headers=stage.headers).json_body
+    described = {"$ref": f"#/components/schemas/{schema}", "components": DOCUMENT["components"]}
+    assert list(Draft202012Validator(described).iter_errors(answer)) == []

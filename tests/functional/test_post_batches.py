@@ -175,24 +175,6 @@ def test_a_flood_of_alerts_is_cut_and_the_rest_left_to_the_next_readings(stage, 
     assert aws_calls.made.count("sns:PublishBatch") == 4
 
 
-@pytest.mark.parametrize(
-    "call", ["dynamodb:PutItem", "dynamodb:BatchGetItem", "sqs:SendMessage", "dynamodb:UpdateItem", "dynamodb:"]
-)
-def test_a_batch_that_meets_a_failing_service_is_503_and_its_repetition_has_one_effect(stage, aws_calls, call):
-    one = batch(*numbered(3, timestamp=ago(minutes=1)), posted(sensor_id=9, reading_id="q", value=25_000))
-    stage.post(batch(*numbered(3, reading_id="known")))
-    stage.queued()
-    aws_calls.failing[call] = service_error()
-    response = stage.post(one)
-    assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
-    assert response.json_body.keys() == {"Code", "Message"}
-    aws_calls.failing.clear()
-    again = stage.post(one)
-    # What could not be recorded as done is in progress until its Lambda would have ended.
-    assert again.status_code == (409 if call == "dynamodb:UpdateItem" else 200)
-    assert len({measurement["sensor_id"] for measurement in stage.queued()}) == 3
-
-
 def test_a_reading_without_a_time_that_was_queued_before_its_request_failed_is_queued_again_under_one_time(
     stage, aws_calls, monkeypatch
 ):

@@ -53,7 +53,7 @@ def app_functions() -> dict[str, dict[str, Any]]:
     """Return the functions that are deployed, the API's handler as `app`, with their decorators' plain arguments."""
     functions: dict[str, dict[str, Any]] = {"app": {}}
     for function, decorator in _decorated():
-        if decorator.func.attr == "route":  # type: ignore[attr-defined]
+        if decorator.func.attr in {"route", "middleware"}:  # type: ignore[attr-defined]
             continue
         constants = {key.arg: key.value.value for key in decorator.keywords if isinstance(key.value, ast.Constant)}
         functions[function.name] = {"decorator": decorator.func.attr, **constants}  # type: ignore[attr-defined]

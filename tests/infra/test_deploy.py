@@ -1,5 +1,6 @@
 """A deployment names what it lacks before it begins, and forgets nothing that it has made."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,14 @@ from moto import mock_aws
 from infra import deploy as deployment
 from infra.deploy import DeployError, Target, check
 
+NOTE = json.dumps(
+    {
+        "resources": [
+            {"name": "receiver", "resource_type": "lambda_function"},
+            {"name": "rest_api", "resource_type": "rest_api", "rest_api_id": "a1b2c3"},
+        ]
+    }
+)
 ENVIRONMENT = {"AWS_REGION": "us-east-1", "STATE_BUCKET": "states"}
 
 
@@ -19,15 +28,17 @@ class Tools:
 
     def __init__(self, note: Path) -> None:
         self.asked: list[str] = []
+        self.options: list[list[str]] = []
         self.failing = ""
         self._note = note
 
     def run(self, command: list[str], _target: Target) -> None:
         tool = Path(command[0]).name
         self.asked.append(f"{tool} {command[2] if tool == 'terraform' else command[3]}")
+        self.options.append(command)
         if self.asked[-1] == "chalice deploy":
             self._note.parent.mkdir(parents=True, exist_ok=True)
-            self._note.write_text("deployed")
+            self._note.write_text(NOTE)
         if self.asked[-1] == self.failing:
             raise DeployError(f"{self.failing}: failed")
 
@@ -103,8 +114,23 @@ def test_a_terraform_too_old_is_named(account: Any, tmp_path: Path) -> None:
 
 def test_the_application_follows_its_resources(s3: Any, tools: Tools) -> None:
     deployment.deploy(TARGET, s3, None)
-    assert tools.asked == ["terraform init", "terraform apply", "chalice deploy"]
+    assert tools.asked == ["terraform init", "terraform apply", "chalice deploy", "terraform apply"]
     assert remembered(s3) == ["thermonet/dev/chalice-deployed.json"]
+
+
+def test_the_limits_of_the_api_follow_its_first_deployment_and_stay(s3: Any, tools: Tools, tmp_path: Path) -> None:
+    deployment.deploy(TARGET, s3, None)
+    _, first, _, last = tools.options
+    assert not [option for option in first if "api_id" in option]
+    assert {"-target=aws_api_gateway_method_settings.throttling", "-var=api_id=a1b2c3"} <= set(last)
+    TARGET.remembered_by_chalice.unlink()
+    deployment.plan(TARGET, s3, tmp_path / "plan")
+    assert "-var=api_id=a1b2c3" in tools.options[-1]
+
+
+def test_a_plan_is_applied_as_it_is(s3: Any, tools: Tools, tmp_path: Path) -> None:
+    deployment.deploy(TARGET, s3, tmp_path / "plan")
+    assert tools.options[1][2:] == ["apply", "-input=false", str(tmp_path / "plan")]
 
 
 def test_what_a_failed_deployment_has_made_is_remembered(s3: Any, tools: Tools) -> None:
@@ -115,11 +141,11 @@ def test_what_a_failed_deployment_has_made_is_remembered(s3: Any, tools: Tools) 
 
 
 def test_another_machine_goes_on_where_the_first_has_deployed(s3: Any, tools: Tools) -> None:
-    s3.put_object(Bucket="states", Key=TARGET.remembered_key, Body=b"of the first machine")
+    s3.put_object(Bucket="states", Key=TARGET.remembered_key, Body=NOTE.encode())
     tools.failing = "chalice delete"
     with pytest.raises(DeployError):
         deployment.destroy(TARGET, s3, None)
-    assert TARGET.remembered_by_chalice.read_text() == "of the first machine"
+    assert TARGET.remembered_by_chalice.read_text() == NOTE
 
 
 def test_a_note_of_something_else_is_not_believed(s3: Any, tools: Tools) -> None:

@@ -209,6 +209,25 @@ def test_requests_are_answered_before_api_gateway_gives_up(stage: str) -> None:
     assert chalice_setting(stage, API, "lambda_timeout") < 29
 
 
+def test_api_gateway_lets_no_more_through_than_the_handlers_can_take(stage: str, settings: Settings) -> None:
+    handlers = chalice_setting(stage, API, "reserved_concurrency")
+    assert settings.api.burst_requests <= handlers
+    # A request keeps its handler for about 50 ms.
+    assert settings.api.requests_per_second <= handlers / 0.05
+
+
+def test_terraform_limits_every_route_of_the_api(stage: str) -> None:
+    (limits,) = resources("aws_api_gateway_method_settings").values()
+    assert (limits["rest_api_id"], limits["method_path"]) == ("${var.api_id}", "*/*")
+    assert in_stage(limits["stage_name"], stage) == CHALICE["stages"][stage]["api_gateway_stage"]
+    assert limits["settings"] == [
+        {
+            "throttling_rate_limit": "${local.settings.api.requests_per_second}",
+            "throttling_burst_limit": "${local.settings.api.burst_requests}",
+        }
+    ]
+
+
 def test_functions_are_over_before_the_workflow_gives_up(stage: str) -> None:
     for function in ("receiver", "reporter"):
         assert chalice_setting(stage, function, "lambda_timeout") < DEFINITION["TimeoutSeconds"]

@@ -71,7 +71,7 @@ def test_a_missing_key_is_named(tmp_path, path):
 
 
 @pytest.mark.parametrize(
-    "path", ["", "thermistor.", "thermistor.coefficients.", "alerts.", "idempotency.", "analytics."]
+    "path", ["", "api.", "thermistor.", "thermistor.coefficients.", "alerts.", "idempotency.", "analytics."]
 )
 def test_an_unknown_key_is_named(tmp_path, path):
     assert load_error(tmp_path, changed(f"{path}surplus", 1)) == f"{path}surplus: unknown field"
@@ -90,6 +90,10 @@ def test_a_value_of_the_wrong_type_is_named(tmp_path, path, value):
         ("message_retention_seconds", 61),
         ("message_retention_seconds", 43_260),
         ("message_retention_seconds", 90.5),
+        ("api.requests_per_second", 0),
+        ("api.requests_per_second", 10_001),
+        ("api.burst_requests", 0),
+        ("api.burst_requests", 5_001),
         ("alerts.cooldown_seconds", -1),
         ("alerts.cooldown_seconds", 7 * 86_400 + 1),
         ("idempotency.expires_after_seconds", 59),

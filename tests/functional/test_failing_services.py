@@ -1,0 +1,272 @@
+"""Every service fails in every way, at every call of a reading's way: 503, and repeating it has one effect."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from botocore.client import BaseClient
+from botocore.exceptions import ConnectTimeoutError, NoCredentialsError, ReadTimeoutError
+
+from chalicelib.aws import Aws, longest_call_seconds
+from tests.factories import posted
+from tests.fakes import service_error
+from tests.functional.test_post_readings import ago
+
+URL = "https://service"
+CHALICE = json.loads((Path(__file__).parents[2] / ".chalice" / "config.json").read_text())
+FUNCTION_SECONDS = CHALICE["lambda_timeout"]
+
+# What is raised, and whether the call had its effect all the same.
+FAILURES = {
+    "throttling": (service_error("ThrottlingException"), False),
+    "unable to connect": (ConnectTimeoutError(endpoint_url=URL), False),
+    "refusing": (service_error("AccessDeniedException"), False),
+    "without credentials": (NoCredentialsError(), False),
+    "timing out before": (ReadTimeoutError(endpoint_url=URL), False),
+    "timing out after its effect": (ReadTimeoutError(endpoint_url=URL), True),
+}
+
+
+@dataclass
+class Faults:
+    """Calls that fail: operation, part of the table's or parameter's name, error, and whether it had its effect."""
+
+    failing: list[tuple[str, str, Exception, bool]] = field(default_factory=list)
+    failed: int = 0
+
+    def fault_of(self, operation, parameters):
+        named = json.dumps(parameters, default=str)
+        for name, where, error, had_effect in self.failing:
+            if operation == name and where in named:
+                self.failed += 1
+                return error, had_effect
+        return None, True
+
+
+@pytest.fixture
+def faults(monkeypatch):
+    faults, make_api_call = Faults(), BaseClient._make_api_call
+
+    def faulty(client, operation, parameters):
+        error, had_effect = faults.fault_of(operation, parameters)
+        answer = make_api_call(client, operation, parameters) if had_effect else None
+        if error:
+            raise error
+        return answer
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", faulty)
+    return faults
+
+
+TIME = ago(minutes=1)
+KNOWN = posted(sensor_id="known", timestamp=TIME)
+NEW = posted(sensor_id="new", timestamp=TIME)
+CRITICAL = posted(sensor_id="critical", timestamp=TIME, value=1)
+OUT_OF_RANGE = posted(sensor_id="broken", timestamp=TIME, value=25_000)
+
+# A reading alone that makes the call, and the call; a batch of all of them makes every one but GetItem.
+CALLS = {
+    "idempotency, begin": (KNOWN, "PutItem", "-idempotency"),
+    "idempotency, complete": (KNOWN, "UpdateItem", "-idempotency"),
+    "registry, read": (KNOWN, "GetItem", "-sensor-registry"),
+    "registry, read many": (None, "BatchGetItem", "-sensor-registry"),
+    "registry, register": (NEW, "PutItem", "-sensor-registry"),
+    "registry, latch": (OUT_OF_RANGE, "UpdateItem", "-sensor-registry"),
+    "queue": (KNOWN, "SendMessage", "-measurements"),
+    "resources": (KNOWN, "GetParameter", "/resources"),
+    "signing keys": (KNOWN, "GetParameter", "/signing-keys"),
+}
+BATCH = {"readings": [KNOWN, NEW, CRITICAL, OUT_OF_RANGE]}
+STATUSES = {"known": "OK", "new": "OK", "critical": "TEMPERATURE_CRITICAL", "broken": "BROKEN"}
+
+
+def attempts_that_died_are_over(stage):
+    """Let the time pass that a function may run at most, after which no attempt can be under way."""
+    table, dynamodb = stage.resources["idempotency_table"], stage.aws("dynamodb")
+    for item in dynamodb.scan(TableName=table)["Items"]:
+        if "in_progress_expiration" in item:
+            dynamodb.put_item(TableName=table, Item={**item, "in_progress_expiration": {"N": "1"}})
+
+
+def assert_unavailable(response):
+    assert response.status_code == 503
+    assert response.json_body.keys() == {"Code", "Message"}
+    assert int(response.headers["Retry-After"]) > 0
+
+
+def answer_in_the_end(stage, body):
+    response = stage.post(body)
+    if response.status_code == 409:
+        assert int(response.headers["Retry-After"]) > 0
+        attempts_that_died_are_over(stage)
+        response = stage.post(body)
+    assert response.status_code == 200
+    return response.json_body
+
+
+CASES = [
+    pytest.param(body, operation, where, id=f"{kind}, {name}")
+    for name, (reading, operation, where) in CALLS.items()
+    for kind, body in (("one", reading), ("batch", BATCH))
+    if body and (kind, operation) != ("batch", "GetItem")
+]
+
+
+@pytest.mark.parametrize(("body", "operation", "where"), CASES)
+def test_a_failure_is_answered_with_try_again_and_the_repetition_has_one_effect(
+    stage, faults, restart, subtests, body, operation, where
+):
+    for number, (name, (error, had_effect)) in enumerate(FAILURES.items()):
+        with subtests.test(name):
+            # Each failure with readings and sensors of its own, and with a process that must ask for parameters.
+            text = json.dumps(body).replace('", "location_id"', f'-{number}", "location_id"')
+            request, known = json.loads(text), f"known-{number}"
+            stage.post(posted(sensor_id=known, reading_id="first"))
+            stage.queued()
+            if operation == "GetParameter":
+                restart()
+            faults.failing, faults.failed = [(operation, where, error, had_effect)], 0
+            assert_unavailable(stage.post(request))
+            assert faults.failed > 0
+            faults.failing = []
+            answer = answer_in_the_end(stage, request)
+            results = answer.get("results", [answer])
+            told = {result["sensor_id"].partition("-")[0]: result["status"] for result in results}
+            assert told == {sensor: STATUSES[sensor] for sensor in told}
+            once = {(one["sensor_id"], one["timestamp"], one["temperature"]) for one in stage.queued()}
+            good = {(one["sensor_id"], one["timestamp"], one["temperature"]) for one in results if one["temperature"]}
+            assert once == good
+            assert stage.post(request).json_body == answer
+
+
+@pytest.mark.parametrize(
+    ("operation", "where"),
+    [("Publish", ""), ("PublishBatch", ""), ("PutItem", "alert#"), ("DeleteItem", "alert#")],
+)
+def test_alerts_that_fail_in_whatever_way_block_no_reading(stage, faults, subtests, operation, where):
+    for number, (name, (error, had_effect)) in enumerate(FAILURES.items()):
+        bad = [posted(sensor_id=f"{number}-{one}", value=25_000, timestamp=TIME) for one in range(3)]
+        for body in (bad[0], {"readings": bad[1:]}):
+            with subtests.test(name, one="value" in body):
+                faults.failing = [(operation, where, error, had_effect)]
+                if operation == "DeleteItem":
+                    faults.failing += [("Publish", "", error, False), ("PublishBatch", "", error, False)]
+                first = stage.post(body)
+                assert first.status_code == 200
+                faults.failing = []
+                assert stage.post(body).json_body == first.json_body
+
+
+def test_an_outage_of_every_service_at_once_is_one_more_503(stage, faults):
+    error, _ = FAILURES["unable to connect"]
+    for operation in ("PutItem", "GetItem", "UpdateItem", "DeleteItem", "BatchGetItem", "SendMessage", "Publish"):
+        faults.failing.append((operation, "", error, False))
+    for body in (KNOWN, BATCH):
+        assert_unavailable(stage.post(body))
+    faults.failing = []
+    assert answer_in_the_end(stage, BATCH)["accepted"] == 3
+
+
+@pytest.mark.parametrize("path", ["/sensors/1", "/locations", "/locations/a/report", "/runs/latest"])
+def test_readers_too_are_told_to_try_again(stage, faults, path):
+    stage.http.get(path, headers=stage.headers)
+    for error, _ in FAILURES.values():
+        faults.failing = [("GetItem", "", error, False)]
+        assert_unavailable(stage.http.get(path, headers=stage.headers))
+
+
+def test_keys_left_unread_for_good_are_503_with_nothing_half_reported(stage, monkeypatch):
+    make_api_call = BaseClient._make_api_call
+
+    def throttled(client, operation, parameters):
+        answer = make_api_call(client, operation, parameters)
+        if operation == "BatchGetItem":
+            ((table, asked),) = parameters["RequestItems"].items()
+            answer["UnprocessedKeys"] = {table: {**asked, "Keys": asked["Keys"][1:]}} if asked["Keys"][1:] else {}
+            answer["Responses"][table] = [
+                item for item in answer["Responses"][table] if item["sensor_id"] == asked["Keys"][0]["sensor_id"]
+            ]
+        return answer
+
+    many = {"readings": [posted(sensor_id=str(number), timestamp=TIME) for number in range(8)]}
+    with monkeypatch.context() as throttling:
+        throttling.setattr("chalicelib.registry._WAITS_SECONDS", (0, 0, 0))
+        throttling.setattr(BaseClient, "_make_api_call", throttled)
+        assert_unavailable(stage.post(many))
+        assert stage.queued() == []
+        # Four readings are told of by four calls.
+        few = {"readings": many["readings"][:4]}
+        assert stage.post(few).json_body["accepted"] == 4
+    assert answer_in_the_end(stage, many)["accepted"] == 8
+    assert {one["sensor_id"] for one in stage.queued()} == {str(number) for number in range(8)}
+
+
+class Clock:
+    """A clock that stands still but for calls to AWS, each of which takes as long as a test says."""
+
+    def __init__(self, call_seconds):
+        self.now = 1_000.0
+        self.call_seconds = call_seconds
+        self.calls = 0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def slow_aws(monkeypatch):
+    make_api_call = BaseClient._make_api_call
+
+    def slow_down(call_seconds):
+        clock = Clock(call_seconds)
+
+        def slow(client, operation, parameters):
+            answer = make_api_call(client, operation, parameters)
+            clock.calls += 1
+            clock.now += call_seconds or longest_call_seconds(client.meta.config)
+            return answer
+
+        monkeypatch.setattr(BaseClient, "_make_api_call", slow)
+        monkeypatch.setattr("chalicelib.aws.monotonic", clock)
+        return clock
+
+    return slow_down
+
+
+MANY = {"readings": [posted(sensor_id=f"new-{number}", timestamp=TIME, value=2000 + number) for number in range(120)]}
+
+
+@pytest.mark.parametrize("body", [NEW, CRITICAL, OUT_OF_RANGE, BATCH, MANY], ids=lambda body: str(body)[:30])
+@pytest.mark.parametrize("call_seconds", [None, 3, 0.2])
+def test_however_slow_every_call_is_a_request_ends_before_its_function_does(stage, slow_aws, body, call_seconds):
+    stage.post(posted(timestamp=TIME))
+    clock = slow_aws(call_seconds)
+    began = clock.now
+    response = stage.post(body)
+    assert response.status_code in {200, 503}
+    if response.status_code == 503:
+        assert_unavailable(response)
+    assert clock.calls > 0
+    assert clock.now - began < FUNCTION_SECONDS
+
+
+def test_a_batch_that_ran_out_of_time_gets_on_with_every_repetition(stage, slow_aws):
+    stage.post(OUT_OF_RANGE)
+    slow_aws(0.2)
+    statuses = []
+    while 200 not in statuses:
+        statuses.append(stage.post(MANY).status_code)
+        assert len(statuses) < 20
+        attempts_that_died_are_over(stage)
+    assert statuses[0] == 503
+    assert {one["sensor_id"] for one in stage.queued()} == {f"new-{number}" for number in range(120)}
+
+
+def test_the_longest_call_fits_its_function_and_the_function_api_gateways_patience(stage):
+    aws = Aws("dev")
+    for client in (aws.ssm, aws.dynamodb, aws.sqs, aws.sns, aws.s3_online):
+        longest_seconds = longest_call_seconds(client.meta.config)
+        assert longest_seconds + 1 < CHALICE["lambda_functions"]["authorize"]["lambda_timeout"] <= FUNCTION_SECONDS < 29
+    # The first two, without which nothing is done for a request, fit even when each is nearly as slow as may be.
+    assert FUNCTION_SECONDS - longest_call_seconds(aws.dynamodb.meta.config) > 5

@@ -1,0 +1,79 @@
+"""`python -m simulator token`: what it prints opens what it was asked for, and every error names its option."""
+
+import jwt
+import pytest
+
+from simulator.__main__ import main
+from tests.factories import posted
+from tests.functional.conftest import SIGNING_KEYS
+from tests.functional.test_post_readings import assert_refused
+
+
+@pytest.fixture
+def mint(stage, capsys):
+    def mint(*options):
+        capsys.readouterr()
+        code = main(["token", "--aws", "--stage", "dev", *options], {})
+        printed = capsys.readouterr()
+        return code, printed.out.strip(), printed.err.strip()
+
+    return mint
+
+
+def test_a_minted_token_is_taken_for_its_location_and_scope_and_nothing_else(stage, mint):
+    code, token, signer = mint(
+        "--subject", "gateway-7", "--location", "3", "--location", "a", "--scope", "readings:write", "--days", "30"
+    )  # fmt: skip
+    bearer = {"Authorization": f"Bearer {token}"}
+    assert (code, signer) == (0, "signed for stage dev on AWS")
+    for location in (3, "a"):
+        assert stage.post(posted(location_id=location), **bearer).status_code == 200
+    assert_refused(stage.post(posted(location_id="b"), **bearer), 403, "location_id: ")
+    assert_refused(stage.http.get("/locations", headers=bearer), 403, "reports:read")
+
+
+def test_a_token_says_what_it_was_asked_to_say(mint):
+    _, token, _ = mint("--subject", "gateway-7", "--days", "0.5")
+    claims = jwt.decode(token, SIGNING_KEYS["now"], algorithms=["HS256"])
+    assert (claims["sub"], claims["locations"]) == ("gateway-7", ["*"])
+    assert claims["scope"].split() == ["readings:write", "reports:read"]
+    assert claims["exp"] - claims["iat"] == 43_200
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (["--subject", ""], "subject: "),
+        (["--subject", "x" * 129], "subject: "),
+        (["--subject", "x", "--location", "a b"], "location: "),
+        (["--subject", "x", "--location", "a", "--location", ""], "location: "),
+        (["--subject", "x", "--days", "0"], "days: "),
+        (["--subject", "x", "--days", "nan"], "days: "),
+        (["--subject", "x", "--days", "1e9"], "days: "),
+    ],
+)
+def test_what_no_token_could_say_is_an_error_that_names_the_option(mint, options, field):
+    code, token, error = mint(*options)
+    assert (code, token) == (2, "")
+    assert error.startswith(f"error: {field}")
+
+
+@pytest.mark.parametrize(
+    "options", [["--scope", "readings:read", "--subject", "x"], ["--days", "x", "--subject", "x"], []]
+)
+def test_what_is_no_choice_of_an_option_is_refused_by_its_name(mint, capsys, options):
+    with pytest.raises(SystemExit) as ended:
+        mint(*options)
+    assert ended.value.code == 2
+    assert (options[0] if options else "--subject") in capsys.readouterr().err
+
+
+def test_a_stage_that_is_not_deployed_is_named(mint):
+    assert mint("--subject", "x", "--stage", "prod")[2].startswith("error: parameter /thermonet/prod/signing-keys")
+
+
+def test_no_region_is_an_error_and_no_traceback(mint, monkeypatch):
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    code, _, error = mint("--subject", "x")
+    assert code == 2
+    assert error.startswith("error: the signing keys of stage dev on AWS cannot be read: ")
