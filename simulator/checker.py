@@ -109,10 +109,10 @@ class Checker:
         working = _Outcome(self._thermistor.status(temperature), temperature)
         if sensor.state is _State.WORKING:
             return [working]
-        if sensor.state is _State.BROKEN:
-            # Its reading may have been answered before it broke: in another batch, both answers are right.
-            return [_BROKEN] if original is None or original.outcome == _BROKEN else [original.outcome, _BROKEN]
-        return [working, _BROKEN]
+        if sensor.state is _State.BROKEN and not planned.is_repeat:
+            return [_BROKEN]
+        # Nobody knows, or a repeat is answered as before the sensor broke, or, in another batch, as it is now.
+        return [working if original is None else original.outcome, _BROKEN]
 
     def _learn(self, sensor: _Sensor, planned: PlannedReading, answer: Answer, request: RequestKey) -> None:
         if planned.repeat_after is not None:

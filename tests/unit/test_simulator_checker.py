@@ -33,18 +33,15 @@ class RightApi:
 
     def post(self, deliveries, failure=None):
         if failure is not None:
-            self._late_effects += deliveries
+            self._late_effects.append(deliveries)
             status = {"status": 503, "timeout": None}[failure]
             return [Exchange(delivery=one, http_status=status, error="failed") for one in deliveries]
-        key = tuple((one.planned.sensor_id, one.planned.measured_us) for one in deliveries if is_good(one))
-        if key not in self._answers:
-            self._answers[key] = {one: self._answer(one) for one in deliveries if is_good(one)}
-        answers = {(one.planned.sensor_id, one.planned.measured_us): a for one, a in self._answers[key].items()}
+        answers = self._take(deliveries)
         return [
             Exchange(
                 delivery=one,
                 http_status=200,
-                answer=answers[one.planned.sensor_id, one.planned.measured_us] if is_good(one) else None,
+                answer=answers.get(identity(one)) if is_good(one) else None,
                 rejection=None if is_good(one) else f"readings[3].{one.planned.malformation.field}: no",
             )
             for one in deliveries
@@ -52,9 +49,16 @@ class RightApi:
 
     def finish_late(self):
         """Let what failed take effect after all."""
-        for delivery in self._late_effects:
-            if is_good(delivery):
-                self._answer(delivery)
+        for deliveries in self._late_effects:
+            self._take(deliveries)
+        self._late_effects.clear()
+
+    def _take(self, deliveries):
+        good = [one for one in deliveries if is_good(one)]
+        key = tuple(map(identity, good))
+        if key not in self._answers:
+            self._answers[key] = {identity(one): self._answer(one) for one in good}
+        return self._answers[key]
 
     def _answer(self, delivery):
         planned = delivery.planned
@@ -64,6 +68,10 @@ class RightApi:
             return answer_of(planned, Status.BROKEN, None)
         temperature = THERMISTOR.temperature_celsius(planned.resistance_ohm)
         return answer_of(planned, THERMISTOR.status(temperature), temperature)
+
+
+def identity(delivery):
+    return delivery.planned.sensor_id, delivery.planned.measured_us
 
 
 def is_good(delivery):
