@@ -38,6 +38,7 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     run.add_argument(
         "--token-file", type=Path, metavar="FILE", help="bearer token; else THERMONET_TOKEN, else the local cloud's"
     )
+    run.add_argument("--stage", default=environment.get("THERMONET_STAGE", "dev"), help="whose equation must hold")
     run.set_defaults(command=_run, token=environment.get("THERMONET_TOKEN"))
 
     cloud = commands.add_parser("cloud", help="start the local cloud, until Ctrl-C")
@@ -84,7 +85,7 @@ def _run(options: argparse.Namespace) -> int:
             token = options.token_file.read_text(encoding="utf-8").strip()
         except UnicodeDecodeError:
             raise ValidationError(f"{options.token_file}: not text") from None
-    return run_sensors(options.config, options.url, options.seed, options.dump, token or None)
+    return run_sensors(options.stage, options.config, options.url, options.seed, options.dump, token or None)
 
 
 def _cloud(options: argparse.Namespace) -> int:

@@ -1,21 +1,18 @@
-"""Posts readings to the API over one kept-alive connection and tells what came of each."""
+"""Posts to the API over one kept-alive connection and tells what came of it."""
 
 import http.client
 import re
 import socket
 from urllib.parse import urlsplit
 
-import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from chalicelib.errors import ValidationError
-from chalicelib.thermistor import Status
 from chalicelib.validation import shorten
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 # API Gateway gives up after 29 s, so nobody answers later than this.
 ANSWER_TIMEOUT_SECONDS = 30.0
-SUCCESS = range(200, 300)
 _ANSWER_BYTES_MAX = 1024 * 1024
 
 
@@ -29,32 +26,16 @@ class Endpoint(Struct, frozen=True):
     token: str | None
 
 
-class PostedReading(Struct, frozen=True, kw_only=True):
-    """A reading as a sensor sends it; the resistance `value` is in ohm."""
+class Reply(Struct, frozen=True):
+    """What came back: the answer's HTTP status and body, or without a status the error that kept it away.
 
-    sensor_id: str
-    location_id: str
-    value: float
-    timestamp: str
-
-
-class Answer(Struct, frozen=True):
-    """What a sensor wants to know of the API's answer; the temperature is in °C."""
-
-    status: Status
-    temperature: float | None = None
-
-
-class Exchange(Struct, frozen=True, kw_only=True):
-    """A posted reading and what came back.
-
-    `answer` is there only when the reading was taken; `error` tells why it was not.
+    `was_retried` tells that the first attempt was not answered, although it may have arrived.
     """
 
-    reading: PostedReading
-    http_status: int | None = None
-    answer: Answer | None = None
+    http_status: int | None
+    body: bytes = b""
     error: str | None = None
+    was_retried: bool = False
 
 
 def parse_endpoint(url: str, token: str | None = None) -> Endpoint:
@@ -87,20 +68,13 @@ class ReadingsClient:
             self._headers["Authorization"] = f"Bearer {endpoint.token}"
         self._aborted = False
 
-    def send(self, reading: PostedReading) -> Exchange:
-        """Post one reading; whatever goes wrong on the way is told in the exchange."""
+    def post(self, body: bytes) -> Reply:
+        """Post a body; whatever goes wrong on the way is told in the reply."""
         try:
-            http_status, body = self._post(msgspec.json.encode(reading))
+            return self._post(body)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            return Exchange(reading=reading, error=shorten(str(error) or type(error).__name__))
-        if http_status not in SUCCESS:
-            return Exchange(reading=reading, http_status=http_status, error=_error_message(body))
-        try:
-            answer = msgspec.json.decode(body, type=Answer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return Exchange(reading=reading, http_status=http_status, error=shorten(str(error)))
-        return Exchange(reading=reading, http_status=http_status, answer=answer)
+            return Reply(None, error=shorten(str(error) or type(error).__name__))
 
     def abort(self) -> None:
         """End the request that another thread is waiting for, and refuse further ones."""
@@ -117,19 +91,19 @@ class ReadingsClient:
         """Close the connection."""
         self._connection.close()
 
-    def _post(self, body: bytes) -> tuple[int, bytes]:
+    def _post(self, body: bytes) -> Reply:
         kept_alive = self._connection.sock is not None
         try:
             return self._request(body)
         except (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, TimeoutError) as error:
             # A server may close an idle connection just as it is used again, or be too busy to answer in time.
-            # Sensor and timestamp identify the reading, so posting it again has no second effect.
+            # Sensor and timestamp identify each reading, so posting the same again has no second effect.
             self._connection.close()
             if self._aborted or not (kept_alive or isinstance(error, TimeoutError)):
                 raise
-            return self._request(body)
+            return structs.replace(self._request(body), was_retried=True)
 
-    def _request(self, body: bytes) -> tuple[int, bytes]:
+    def _request(self, body: bytes) -> Reply:
         if self._connection.sock is None:
             self._connect()
         if self._aborted:
@@ -139,19 +113,8 @@ class ReadingsClient:
         answer = response.read(_ANSWER_BYTES_MAX)
         if not response.isclosed():
             self._connection.close()
-        return response.status, answer
+        return Reply(response.status, answer)
 
     def _connect(self) -> None:
         self._connection.connect()
         self._connection.sock.settimeout(ANSWER_TIMEOUT_SECONDS)
-
-
-class _ErrorBody(Struct):
-    message: str = msgspec.field(name="Message")
-
-
-def _error_message(body: bytes) -> str:
-    try:
-        return shorten(msgspec.json.decode(body, type=_ErrorBody).message)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return shorten(body.decode("utf-8", "replace"))

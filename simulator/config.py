@@ -1,10 +1,11 @@
-"""The simulator's configuration: how many sensors, what they measure, how often, and for how long."""
+"""The simulator's configuration: how many sensors, what they measure, how often, for how long, and what goes wrong."""
 
 from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from chalicelib.readings import BATCH_READINGS_MAX
 from chalicelib.validation import load_yaml
 
 SENSORS_MAX = 100_000
@@ -14,6 +15,7 @@ Count = Annotated[int, Meta(ge=1, le=SENSORS_MAX)]
 ResistanceOhm = Annotated[float, Meta(ge=0, le=1e12)]
 Seconds = Annotated[float, Meta(ge=0, le=7 * 86_400)]
 PositiveSeconds = Annotated[float, Meta(ge=0.001, le=7 * 86_400)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class FleetConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -55,9 +57,25 @@ class TimerConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LoadConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many requests may be under way at a time."""
+    """How many requests may be under way at a time, and how many readings go into one; 1 posts single readings."""
 
     workers: Annotated[int, Meta(ge=1, le=256)] = 16
+    batch_size: Annotated[int, Meta(ge=1, le=BATCH_READINGS_MAX)] = 1
+
+
+class FaultsConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which share of the readings goes wrong, and how; a reading may have several faults."""
+
+    duplicate_rate: Share = 0.0
+    malformed_rate: Share = 0.0
+    late_rate: Share = 0.0
+    # A reading is held back behind a later one, which then is not held back itself.
+    out_of_order_rate: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
+
+    @property
+    def are_none(self) -> bool:
+        """Tell whether nothing ever goes wrong."""
+        return not (self.duplicate_rate or self.malformed_rate or self.late_rate or self.out_of_order_rate)
 
 
 class SimulatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +85,7 @@ class SimulatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     sensor: SensorConfig = SensorConfig()
     timer: TimerConfig = TimerConfig()
     load: LoadConfig = LoadConfig()
+    faults: FaultsConfig = FaultsConfig()
 
 
 def load_config(path: Path) -> SimulatorConfig:

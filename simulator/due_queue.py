@@ -2,15 +2,18 @@
 
 import heapq
 import itertools
+import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from simulator.schedule import PlannedReading
+from simulator.faults import PlannedReading
 
 # Readings that were due before the end are still sent for this long, so that a server that keeps up gets all.
 GRACE_US = 1_000_000
+# A batch that does not fill goes this long after its first reading was taken.
+PATIENCE_US = 1_000_000
 # Counting what a much too slow server left unsent stops here.
 LEFT_COUNT_MAX = 1_000_000
 
@@ -51,21 +54,33 @@ class DueQueue:
         for rank in range(len(self._plans)):
             self._enqueue_next(rank)
 
-    def take(self) -> Turn | None:
-        """Wait for the next due reading; None when the run is over or the queue is closed."""
-        with self._turn, self._changed:
-            while not self._is_over():
-                wait_us = self._due[0][0] - self._elapsed_us() if self._due else None
-                if wait_us is not None and wait_us <= 0:
-                    return self._hand_out(late_us=-wait_us)
-                self._changed.wait(None if wait_us is None else wait_us / 1e6)
-        return None
+    def take(self, count: int) -> list[Turn]:
+        """Wait for `count` due readings, of as many sensors; fewer if no more come soon, none when the run is over.
 
-    def done(self, turn: Turn) -> None:
-        """Let the turn's sensor go on to its next reading."""
+        Nothing new is waited for once the queue is closed.
+        """
+        turns: list[Turn] = []
+        patient_until_us = math.inf
+        with self._turn, self._changed:
+            while len(turns) < count and not self._is_over(own=len(turns)):
+                now_us = self._elapsed_us()
+                next_us = self._due[0][0] if self._due else math.inf
+                if next_us <= now_us:
+                    patient_until_us = min(patient_until_us, now_us + PATIENCE_US)
+                    turns.append(self._hand_out(late_us=now_us - self._due[0][0]))
+                elif patient_until_us <= now_us:
+                    break
+                else:
+                    until_us = min(next_us, patient_until_us)
+                    self._changed.wait(None if until_us == math.inf else (until_us - now_us) / 1e6)
+        return turns
+
+    def done(self, turns: Sequence[Turn]) -> None:
+        """Let the turns' sensors go on to their next readings."""
         with self._changed:
-            self._underway -= 1
-            self._enqueue_next(turn.rank)
+            self._underway -= len(turns)
+            for turn in turns:
+                self._enqueue_next(turn.rank)
             self._changed.notify()
 
     def close(self) -> None:
@@ -87,8 +102,8 @@ class DueQueue:
         )
         return sum(1 for _ in itertools.islice(left, LEFT_COUNT_MAX))
 
-    def _is_over(self) -> bool:
-        nothing_to_come = not self._due and not self._underway
+    def _is_over(self, own: int) -> bool:
+        nothing_to_come = not self._due and self._underway == own
         return self._closed or nothing_to_come or self._elapsed_us() > self._end_us + self._grace_us
 
     def _hand_out(self, late_us: int) -> Turn:

@@ -1,11 +1,11 @@
-"""Writes every request and its answer to a CSV file, in the order in which the readings were sent."""
+"""Writes every reading and its answer to a CSV file, in the order in which the readings were sent."""
 
 import csv
 import heapq
 from pathlib import Path
 from typing import Self
 
-from simulator.client import Exchange
+from simulator.messages import Exchange
 
 COLUMNS = ("sensor_id", "location_id", "value", "http_status", "status", "temperature", "timestamp")
 
@@ -39,13 +39,17 @@ class Dump:
 
 
 def _row(exchange: Exchange) -> tuple[str, ...]:
-    reading, answer = exchange.reading, exchange.answer
+    sent, answer = exchange.delivery.fields, exchange.answer
     return (
-        reading.sensor_id,
-        reading.location_id,
-        repr(reading.value),
-        "" if exchange.http_status is None else str(exchange.http_status),
+        _cell(sent.get("sensor_id")),
+        _cell(sent.get("location_id")),
+        _cell(sent.get("value")),
+        _cell(exchange.http_status),
         "" if answer is None else answer.status.value,
-        "" if answer is None or answer.temperature is None else repr(answer.temperature),
-        reading.timestamp,
+        "" if answer is None else _cell(answer.temperature),
+        _cell(sent.get("timestamp")),
     )
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else repr(value) if isinstance(value, float) else str(value)

@@ -1,18 +1,22 @@
-"""Runs a fleet of simulated sensors against an API, a real HTTP request for each reading."""
+"""Runs a fleet of simulated sensors against an API, with real HTTP requests, and checks every answer."""
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from simulator.client import Exchange, PostedReading, ReadingsClient, parse_endpoint
+from chalicelib.thermistor import Thermistor
+from simulator.checker import Checker
+from simulator.client import ReadingsClient, parse_endpoint
 from simulator.config import SimulatorConfig, TimerConfig
 from simulator.due_queue import GRACE_US, DueQueue, Turn
 from simulator.dump import Dump
-from simulator.schedule import PlannedReading, plan_fleet
+from simulator.faults import PlannedReading
+from simulator.messages import Delivery, Exchange, encode_batch, encode_one, read_batch, read_one
+from simulator.schedule import plan_fleet
 from simulator.summary import Progress, Summary, Tally
 
 _PROGRESS_SECONDS = 0.1
@@ -28,8 +32,10 @@ def utc_now() -> datetime:
 def simulate(
     config: SimulatorConfig,
     url: str,
+    thermistor: Thermistor,
     *,
     seed: int,
+    sensors_are_new: bool = False,
     dump: Path | None = None,
     token: str | None = None,
     grace_seconds: float = GRACE_US / 1e6,
@@ -41,7 +47,8 @@ def simulate(
     """Run the sensors against `<url>/readings` until the configured time is over or `should_stop` says so.
 
     Readings due before that are still sent for `grace_seconds` afterwards. The same seed gives the same sensors,
-    resistances and delays. Raises ValidationError for a wrong URL or token and OSError when the dump cannot be
+    resistances, delays and faults. Answers are checked against the thermistor's equation; sensors that are not new
+    may be broken from the start. Raises ValidationError for a wrong URL or token and OSError when the dump cannot be
     written; what goes wrong with a request is counted instead.
     """
     endpoint = parse_endpoint(url, token)
@@ -51,7 +58,8 @@ def simulate(
         end_us = round(config.timer.total_runtime_seconds * 1e6)
         queue = DueQueue(plan_fleet(config, seed), end_us, stopwatch.elapsed_us, round(grace_seconds * 1e6))
         stopwatch.restart()
-        crew = Crew(queue, DeviceClock(now(), config.timer), Recorder(open_dump), stopwatch)
+        recorder = Recorder(open_dump, Checker(thermistor, sensors_are_new=sensors_are_new))
+        crew = Crew(queue, config.load.batch_size, DeviceClock(now(), config.timer), recorder, stopwatch)
         crew.run(clients, should_stop, on_progress)
         elapsed_seconds = stopwatch.elapsed_us() / 1e6
         return crew.recorder.summarize(seed, elapsed_seconds, not_sent=queue.count_left())
@@ -80,26 +88,29 @@ class DeviceClock:
         self._time_scale = timer.time_scale
         self._started_at = started_at - timedelta(seconds=timer.total_runtime_seconds * (timer.time_scale - 1))
 
-    def timestamp(self, due_us: int) -> str:
-        """Write the time of a reading due `due_us` after the start; later readings have later ones."""
-        measured_at = self._started_at + timedelta(microseconds=int(due_us * self._time_scale))
+    def timestamp(self, measured_us: int, backdated_us: int = 0) -> str:
+        """Write the sensors' time `measured_us` of the clock after the start, less `backdated_us` of their own."""
+        measured_at = self._started_at + timedelta(microseconds=int(measured_us * self._time_scale) - backdated_us)
         return measured_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 class Recorder:
-    """Keeps the books of all workers: the tally and, if wanted, the dump."""
+    """Keeps the books of all workers: what was checked, the tally and, if wanted, the dump."""
 
-    def __init__(self, dump: Dump | None) -> None:
+    def __init__(self, dump: Dump | None, checker: Checker) -> None:
         self._dump = dump
+        self._checker = checker
         self._tally = Tally()
         self._lock = threading.Lock()
 
-    def add(self, turn: Turn, exchange: Exchange, latency_seconds: float) -> None:
-        """Record what came of a turn."""
+    def add(self, turns: Sequence[Turn], exchanges: Sequence[Exchange], latency_seconds: float) -> None:
+        """Record what came of a request with these turns' readings."""
         with self._lock:
-            self._tally.add(exchange, latency_seconds, turn.late_us / 1e6)
-            if self._dump is not None:
-                self._dump.add(turn.number, exchange)
+            self._tally.add_request(latency_seconds)
+            for turn, exchange, verdict in zip(turns, exchanges, self._checker.check(exchanges), strict=True):
+                self._tally.add(exchange, verdict, turn.late_us / 1e6)
+                if self._dump is not None:
+                    self._dump.add(turn.number, exchange)
 
     def progress(self, elapsed_seconds: float) -> Progress:
         """Tell how far the run has come."""
@@ -109,14 +120,22 @@ class Recorder:
     def summarize(self, seed: int, elapsed_seconds: float, not_sent: int) -> Summary:
         """Close the books."""
         with self._lock:
-            return self._tally.summarize(seed, elapsed_seconds, not_sent)
+            return self._tally.summarize(seed, elapsed_seconds, not_sent, self._checker.broken_before)
 
 
 class Crew:
     """The workers that carry readings from the queue to the API."""
 
-    def __init__(self, queue: DueQueue, device_clock: DeviceClock, recorder: Recorder, stopwatch: Stopwatch) -> None:
+    def __init__(
+        self,
+        queue: DueQueue,
+        batch_size: int,
+        device_clock: DeviceClock,
+        recorder: Recorder,
+        stopwatch: Stopwatch,
+    ) -> None:
         self._queue = queue
+        self._batch_size = batch_size
         self._device_clock = device_clock
         self._stopwatch = stopwatch
         self.recorder = recorder
@@ -143,20 +162,22 @@ class Crew:
 
     def _work(self, client: ReadingsClient) -> None:
         with contextlib.closing(client):
-            while (turn := self._queue.take()) is not None:
+            while turns := self._queue.take(self._batch_size):
+                deliveries = [self._deliver(turn.reading) for turn in turns]
                 started_us = self._stopwatch.elapsed_us()
-                exchange = client.send(self._measure(turn.reading))
+                exchanges = self._post(client, deliveries)
                 latency_seconds = (self._stopwatch.elapsed_us() - started_us) / 1e6
-                self.recorder.add(turn, exchange, latency_seconds)
-                self._queue.done(turn)
+                self.recorder.add(turns, exchanges, latency_seconds)
+                self._queue.done(turns)
 
-    def _measure(self, planned: PlannedReading) -> PostedReading:
-        return PostedReading(
-            sensor_id=planned.sensor_id,
-            location_id=planned.location_id,
-            value=planned.resistance_ohm,
-            timestamp=self._device_clock.timestamp(planned.due_us),
-        )
+    def _post(self, client: ReadingsClient, deliveries: list[Delivery]) -> list[Exchange]:
+        if self._batch_size == 1:
+            (delivery,) = deliveries
+            return [read_one(delivery, client.post(encode_one(delivery)))]
+        return read_batch(deliveries, client.post(encode_batch(deliveries)))
+
+    def _deliver(self, planned: PlannedReading) -> Delivery:
+        return Delivery(planned, self._device_clock.timestamp(planned.measured_us, planned.backdated_us))
 
 
 def _is_finished(workers: list[Future[None]]) -> bool:

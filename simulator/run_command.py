@@ -9,6 +9,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from chalicelib.settings import load_settings
 from simulator.config import load_config
 from simulator.fleet import simulate
 from simulator.progress import show_progress
@@ -34,13 +35,15 @@ class Interruption:
         return self.signal_number is not None
 
 
-def run_sensors(config_path: Path, url: str, seed: int | None, dump: Path | None, token: str | None) -> int:
-    """Run the sensors and print the summary.
+def run_sensors(stage: str, config_path: Path, url: str, seed: int | None, dump: Path | None, token: str | None) -> int:
+    """Run the sensors against an API with the stage's settings and print the summary.
 
-    Returns the exit code: 0 when every reading was taken, 1 when any was not, 128 + signal when interrupted.
+    Returns the exit code: 0 when every reading was answered as it should be, 1 when any was not, 128 + signal when
+    interrupted.
     Raises ValidationError for a wrong configuration, URL or token, OSError when the dump cannot be written.
     """
     config = load_config(config_path)
+    thermistor = load_settings(stage).thermistor
     chosen_seed = random.randrange(_SEEDS) if seed is None else seed
     runtime_seconds = config.timer.total_runtime_seconds
     with _interruption() as interruption:
@@ -48,6 +51,7 @@ def run_sensors(config_path: Path, url: str, seed: int | None, dump: Path | None
             summary = simulate(
                 config,
                 url,
+                thermistor,
                 seed=chosen_seed,
                 dump=dump,
                 token=token,
@@ -57,7 +61,7 @@ def run_sensors(config_path: Path, url: str, seed: int | None, dump: Path | None
         print(format_summary(summary), flush=True)
         if interruption.signal_number is not None:
             return 128 + interruption.signal_number
-    return 1 if summary.failed else 0
+    return 1 if summary.failed or summary.mismatches else 0
 
 
 @contextlib.contextmanager

@@ -3,20 +3,10 @@
 import random
 from collections.abc import Iterator
 
-from msgspec import Struct
-
 from simulator.config import SimulatorConfig
+from simulator.faults import PlannedReading, add_faults
 
 _MICROSECONDS = 1_000_000
-
-
-class PlannedReading(Struct, frozen=True):
-    """A reading that a sensor takes `due_us` microseconds of the clock after the start of the run."""
-
-    sensor_id: str
-    location_id: str
-    resistance_ohm: float
-    due_us: int
 
 
 def plan_fleet(config: SimulatorConfig, seed: int) -> list[Iterator[PlannedReading]]:
@@ -32,6 +22,14 @@ def plan_fleet(config: SimulatorConfig, seed: int) -> list[Iterator[PlannedReadi
 
 
 def plan_sensor(config: SimulatorConfig, seed: int, sensor_id: str, location_id: str) -> Iterator[PlannedReading]:
+    """Yield what one sensor sends, in order, with the configured faults, which change no value that it measures."""
+    readings = _measure(config, seed, sensor_id, location_id)
+    if config.faults.are_none:
+        return readings
+    return add_faults(readings, config.faults, random.Random(f"{seed}/{sensor_id}/faults"))
+
+
+def _measure(config: SimulatorConfig, seed: int, sensor_id: str, location_id: str) -> Iterator[PlannedReading]:
     """Yield one sensor's readings in order, each due later than the one before and before the run is over.
 
     The first is due within the shortest delay, so that a fleet does not start with everybody at once.
@@ -43,7 +41,7 @@ def plan_sensor(config: SimulatorConfig, seed: int, sensor_id: str, location_id:
     due_us = _microseconds(source.uniform(0, timer.min_delay_seconds))
     while due_us < end_us:
         resistance_ohm = source.uniform(config.sensor.min_r, config.sensor.max_r)
-        yield PlannedReading(sensor_id, location_id, resistance_ohm, due_us)
+        yield PlannedReading(sensor_id, location_id, resistance_ohm, due_us, measured_us=due_us)
         delay_seconds = source.uniform(timer.min_delay_seconds, timer.max_delay_seconds)
         # At least one, as two readings of a sensor at the same time would count as one.
         due_us += max(1, _microseconds(delay_seconds))

@@ -1,4 +1,4 @@
-"""What came of a run: counts by status and by error, speed, lateness and latencies."""
+"""What came of a run: counts by status, error and fault, mismatches, speed, lateness and latencies."""
 
 import math
 from array import array
@@ -8,11 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from chalicelib.thermistor import Status
-from simulator.client import SUCCESS, Exchange
+from simulator.checker import Mismatch, Verdict
 from simulator.due_queue import LEFT_COUNT_MAX
+from simulator.faults import PlannedReading
+from simulator.messages import SUCCESS, Exchange
 
 CONNECTION_ERROR = "connection error"
 UNREADABLE_ANSWER = "unreadable answer"
+REJECTED = "rejected"
+MISMATCHES_SHOWN = 5
 # Less is not worth telling.
 _LATE_SECONDS = 1.0
 
@@ -36,13 +40,20 @@ class Latency(Struct, frozen=True):
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """The result of a run; every sent reading is counted once, by its status or by its error."""
+    """The result of a run; every sent reading is counted once, by its status, by its error, or as rightly rejected."""
 
     seed: int
     elapsed_seconds: float
+    requests: int
     by_status: Mapping[Status, int]
     by_error: Mapping[str, int]
     error_examples: Mapping[str, str]
+    rightly_rejected: int
+    replayed: int
+    by_fault: Mapping[str, int]
+    mismatches: int
+    mismatch_examples: Sequence[Mismatch]
+    broken_before: int
     not_sent: int
     late_seconds_max: float
     latency: Latency | None
@@ -55,21 +66,21 @@ class Summary(Struct, frozen=True, kw_only=True):
 
     @property
     def accepted(self) -> int:
-        """Readings answered with a temperature."""
-        return sum(self.by_status.values()) - self.broken
+        """Readings answered with a temperature, and not only as they had been before."""
+        return sum(self.by_status.values()) - self.broken - self.replayed
 
     @property
     def failed(self) -> int:
-        """Readings that the server refused or never answered."""
+        """Readings that the server refused without reason or never answered."""
         return sum(self.by_error.values())
 
     @property
     def sent(self) -> int:
         """Readings sent, whatever came of them."""
-        return self.accepted + self.broken + self.failed
+        return sum(self.by_status.values()) + self.failed + self.rightly_rejected
 
     @property
-    def requests_per_second(self) -> float:
+    def readings_per_second(self) -> float:
         """Readings sent per second of the run."""
         return self.sent / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
 
@@ -80,44 +91,70 @@ class Tally:
     def __init__(self) -> None:
         self._by_status: Counter[Status] = Counter()
         self._by_error: Counter[str] = Counter()
+        self._by_fault: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
+        self._rightly_rejected = 0
+        self._replayed = 0
+        self._mismatches = 0
+        self._mismatch_examples: list[Mismatch] = []
         self._latencies = array("d")
         self._broken_sensors: set[tuple[str, str]] = set()
+        self._sent = 0
         self._late_seconds = 0.0
         self._late_seconds_max = 0.0
 
-    def add(self, exchange: Exchange, latency_seconds: float, late_seconds: float) -> None:
-        """Count an exchange that took `latency_seconds` and began `late_seconds` after it was due."""
+    def add_request(self, latency_seconds: float) -> None:
+        """Count a request that took so long."""
         self._latencies.append(latency_seconds)
+
+    def add(self, exchange: Exchange, verdict: Verdict, late_seconds: float) -> None:
+        """Count an exchange that began `late_seconds` after it was due."""
+        planned = exchange.delivery.planned
+        self._sent += 1
         self._late_seconds = late_seconds
         self._late_seconds_max = max(self._late_seconds_max, late_seconds)
-        if exchange.answer is None:
+        self._by_fault.update(_faults_of(planned))
+        if verdict.mismatch is not None:
+            self._mismatches += 1
+            if self._mismatches <= MISMATCHES_SHOWN:
+                self._mismatch_examples.append(verdict.mismatch)
+        if exchange.answer is not None:
+            self._by_status[exchange.answer.status] += 1
+            self._replayed += verdict.is_replay and exchange.answer.temperature is not None
+            if exchange.answer.status is Status.BROKEN:
+                self._broken_sensors.add((planned.location_id, planned.sensor_id))
+        elif exchange.rejection is not None and planned.malformation is not None:
+            self._rightly_rejected += 1
+        else:
             kind = _error_kind(exchange)
             self._by_error[kind] += 1
-            self._examples.setdefault(kind, exchange.error or "")
-            return
-        self._by_status[exchange.answer.status] += 1
-        if exchange.answer.status is Status.BROKEN:
-            self._broken_sensors.add((exchange.reading.location_id, exchange.reading.sensor_id))
+            self._examples.setdefault(kind, exchange.rejection or exchange.error or "")
 
     def progress(self, elapsed_seconds: float) -> Progress:
         """Tell how far the run has come."""
         return Progress(
             elapsed_seconds=elapsed_seconds,
-            sent=len(self._latencies),
+            sent=self._sent,
             broken=self._by_status[Status.BROKEN],
             failed=self._by_error.total(),
             late_seconds=self._late_seconds,
         )
 
-    def summarize(self, seed: int, elapsed_seconds: float, not_sent: int) -> Summary:
+    def summarize(self, seed: int, elapsed_seconds: float, not_sent: int, broken_before: int) -> Summary:
         """Close the books of a run."""
         return Summary(
             seed=seed,
             elapsed_seconds=elapsed_seconds,
+            requests=len(self._latencies),
             by_status=dict(self._by_status),
             by_error=dict(self._by_error),
             error_examples=dict(self._examples),
+            rightly_rejected=self._rightly_rejected,
+            replayed=self._replayed,
+            by_fault=dict(self._by_fault),
+            mismatches=self._mismatches,
+            mismatch_examples=tuple(self._mismatch_examples),
+            broken_before=broken_before,
             not_sent=not_sent,
             late_seconds_max=self._late_seconds_max,
             latency=measure_latency(self._latencies),
@@ -140,12 +177,19 @@ def format_summary(summary: Summary) -> str:
 
 
 def _lines(summary: Summary) -> Iterator[str]:
-    speed = f"{summary.elapsed_seconds:.1f} s, {summary.requests_per_second:.1f} requests/s"
-    yield f"{summary.sent} readings sent in {speed} (seed {summary.seed})"
+    speed = f"{summary.elapsed_seconds:.1f} s, {summary.readings_per_second:.1f} readings/s"
+    yield f"{summary.sent} readings sent in {summary.requests} requests, {speed} (seed {summary.seed})"
     for status in Status:
         yield f"  {status.value:<22}{summary.by_status.get(status, 0):>9}"
+    if summary.rightly_rejected:
+        yield f"  {'malformed, rejected':<22}{summary.rightly_rejected:>9}"
     for kind, count in sorted(summary.by_error.items()):
         yield f"  {kind:<22}{count:>9}   first: {summary.error_examples[kind]}"
+    if summary.by_fault:
+        faults = (f"{count} {fault}" for fault, count in sorted(summary.by_fault.items()))
+        yield f"among them on purpose: {', '.join(faults)}"
+    if summary.broken_before:
+        yield f"{summary.broken_before} sensors were BROKEN from their first reading on, so probably before this run"
     if summary.latency is not None:
         yield f"latency {_format_latency(summary.latency)}"
     if summary.late_seconds_max >= _LATE_SECONDS:
@@ -153,6 +197,30 @@ def _lines(summary: Summary) -> Iterator[str]:
     if summary.not_sent:
         least = "at least " if summary.not_sent == LEFT_COUNT_MAX else ""
         yield f"{least}{summary.not_sent} due readings were not sent"
+    yield from _mismatch_lines(summary)
+
+
+def _mismatch_lines(summary: Summary) -> Iterator[str]:
+    if not summary.mismatches:
+        yield "every answer is the expected one" if not summary.failed else "no answer is a wrong one"
+        return
+    yield f"{summary.mismatches} ANSWERS ARE NOT AS EXPECTED, first:"
+    for mismatch in summary.mismatch_examples:
+        yield f"  sent     {mismatch.sent}"
+        yield f"  expected {mismatch.expected}"
+        yield f"  answered {mismatch.answered}"
+
+
+def _faults_of(planned: PlannedReading) -> Iterator[str]:
+    if planned.is_repeat:
+        yield "duplicate"
+        return
+    if planned.malformation is not None:
+        yield "malformed"
+    if planned.backdated_us:
+        yield "late"
+    if planned.is_held_back:
+        yield "out of order"
 
 
 def _format_latency(latency: Latency) -> str:
@@ -163,4 +231,6 @@ def _format_latency(latency: Latency) -> str:
 def _error_kind(exchange: Exchange) -> str:
     if exchange.http_status is None:
         return CONNECTION_ERROR
-    return UNREADABLE_ANSWER if exchange.http_status in SUCCESS else f"HTTP {exchange.http_status}"
+    if exchange.http_status not in SUCCESS:
+        return f"HTTP {exchange.http_status}"
+    return UNREADABLE_ANSWER if exchange.rejection is None else REJECTED

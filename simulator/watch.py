@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from chalicelib.settings import load_settings
 from simulator.cloud import Cloud
 from simulator.config import SimulatorConfig, load_config
 from simulator.fleet import simulate
@@ -34,6 +35,7 @@ def _post_readings(config: SimulatorConfig, seed: int, cloud: Cloud, console: Co
         simulate(
             config,
             cloud.api_url,
+            load_settings(cloud.stage).thermistor,
             seed=seed,
             token=cloud.token,
             should_stop=lambda: cloud.emulator.process.poll() is not None,

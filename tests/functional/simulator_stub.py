@@ -5,7 +5,12 @@ import csv
 import json
 import threading
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from chalicelib.errors import ValidationError
+from chalicelib.readings import parse_reading
+from chalicelib.settings import load_settings
 
 CONFIG = """
 meta: {locations: 2, sensors: 10}
@@ -14,27 +19,47 @@ load: {workers: 4}
 """
 
 
+THERMISTOR = load_settings("dev").thermistor
+
+
 class StubApi:
     """Remembers every reading and answers as the test wants; `respond` gives None to drop the connection."""
 
     def __init__(self):
         self.url = ""
         self.received = []
+        self.batch_sizes = []
         self.paths = set()
         self.tokens = set()
         self.connections = Counter()
         self.requests_per_connection_max = None
         self.twice_at_a_time = False
+        self.drop_last_result = False
+        self.added_to_accepted = 0
         self.respond = self.answer_ok
         self.some_received = threading.Event()
         self.released = threading.Event()
-        self._busy = set()
+        self._broken = set()
+        self._answers = {}
+        self._busy = Counter()
         self._lock = threading.Lock()
 
-    def answer_ok(self, reading):
-        status = "OK" if 1 <= reading["value"] <= 20_000 else "BROKEN"
-        temperature = reading["value"] / 3 if status == "OK" else None
-        return 200, {**reading, "temperature": temperature, "status": status}
+    def answer_ok(self, posted):
+        """Validate and answer as the application does."""
+        try:
+            reading = parse_reading(posted, datetime.now(UTC), timedelta(hours=24))
+        except ValidationError as error:
+            return 400, {"Code": "BadRequestError", "Message": str(error)}
+        if not THERMISTOR.accepts(reading.resistance_ohm):
+            self._broken.add(reading.sensor_id)
+        answer = {name: posted[name] for name in ("sensor_id", "location_id", "timestamp")}
+        if reading.sensor_id in self._broken:
+            return 200, {**answer, "temperature": None, "status": "BROKEN"}
+        temperature = THERMISTOR.temperature_celsius(reading.resistance_ohm)
+        return 200, {**answer, "temperature": temperature, "status": THERMISTOR.status(temperature)}
+
+    def forget_broken_sensors(self):
+        self._broken.clear()
 
     def answer_after(self, seconds):
         def respond(reading):
@@ -44,22 +69,46 @@ class StubApi:
         return respond
 
     def handle(self, handler):
-        reading = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        body = handler.rfile.read(int(handler.headers["Content-Length"]))
+        posted = json.loads(body)
+        readings = posted.get("readings", [posted])
+        sensors = Counter(str(reading.get("sensor_id")) for reading in readings)
         with self._lock:
-            self._remember(reading, handler)
+            self._remember(readings, handler)
             self.connections[handler.client_address] += 1
             requests = self.connections[handler.client_address]
             if self.requests_per_connection_max is not None and requests > self.requests_per_connection_max:
                 return None
-            self.twice_at_a_time |= reading["sensor_id"] in self._busy
-            self._busy.add(reading["sensor_id"])
-        response = self.respond(reading)
+            self._busy += sensors
+            self.twice_at_a_time |= any(self._busy[sensor] > 1 for sensor in sensors if sensor.isdecimal())
+        # The same request again has the same answer.
+        response = self._answers.get(body) or self._answer(posted, readings)
+        self._answers[body] = response
         with self._lock:
-            self._busy.discard(reading["sensor_id"])
+            self._busy -= sensors
         return response
 
-    def _remember(self, reading, handler):
-        self.received.append(reading)
+    def _answer(self, posted, readings):
+        if "readings" not in posted:
+            return self.respond(posted)
+        self.batch_sizes.append(len(readings))
+        responses = [self.respond(reading) for reading in readings]
+        for response in responses:
+            if response is None or response[0] not in {200, 400}:
+                return response
+        results = [
+            body if status == 200 else {"error": f"readings[{place}].{body['Message']}"}
+            for place, (status, body) in enumerate(responses)
+        ]
+        broken = sum(result.get("status") == "BROKEN" for result in results)
+        rejected = sum("error" in result for result in results)
+        accepted = len(results) - broken - rejected + self.added_to_accepted
+        if self.drop_last_result:
+            results.pop()
+        return 200, {"results": results, "accepted": accepted, "broken": broken, "rejected": rejected}
+
+    def _remember(self, readings, handler):
+        self.received += readings
         self.paths.add(handler.path)
         self.tokens.add(handler.headers["Authorization"])
         if len(self.received) >= 20:

@@ -8,7 +8,7 @@ import pytest
 from simulator.__main__ import main
 from simulator.config import FleetConfig, LoadConfig, SimulatorConfig, TimerConfig
 from simulator.fleet import simulate
-from tests.functional.simulator_stub import CONFIG, count_posted, read_dump, serve_stub
+from tests.functional.simulator_stub import CONFIG, THERMISTOR, count_posted, read_dump, serve_stub
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_the_dump_has_the_answers_in_full_precision(run, tmp_path):
     working = [row for row in read_dump(tmp_path / "dump.csv") if row["status"] == "OK"]
     assert working
     assert all(row["http_status"] == "200" for row in working)
-    assert all(float(row["temperature"]) == float(row["value"]) / 3 for row in working)
+    assert all(float(row["temperature"]) == THERMISTOR.temperature_celsius(float(row["value"])) for row in working)
 
 
 def test_the_same_seed_gives_the_same_run_whatever_the_number_of_workers(run, tmp_path):
@@ -143,7 +143,7 @@ def test_device_time_runs_faster_than_the_clock_and_ends_at_the_present(api):
         load=LoadConfig(workers=2),
     )
     started_at = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-    simulate(config, api.url, seed=1, now=lambda: started_at)
+    simulate(config, api.url, THERMISTOR, seed=1, now=lambda: started_at)
     timestamps = sorted(datetime.fromisoformat(reading["timestamp"]) for reading in api.received)
     ends_at = started_at + timedelta(seconds=0.5)
     assert ends_at - timedelta(minutes=30) <= timestamps[0] <= ends_at - timedelta(minutes=26)
@@ -187,7 +187,12 @@ def test_the_caller_is_told_how_far_the_run_has_come_and_can_end_it(api):
     config = SimulatorConfig(timer=TimerConfig(total_runtime_seconds=600))
     seen = []
     summary = simulate(
-        config, api.url, seed=1, on_progress=seen.append, should_stop=lambda: bool(seen) and seen[-1].sent >= 20
+        config,
+        api.url,
+        THERMISTOR,
+        seed=1,
+        on_progress=seen.append,
+        should_stop=lambda: bool(seen) and seen[-1].sent >= 20,
     )
     assert seen[-1].sent >= 20
     assert summary.sent == len(api.received)
@@ -198,7 +203,7 @@ def test_an_error_of_the_dump_ends_the_run(api):
     if not Path("/dev/full").exists():
         pytest.skip("needs a device that is always full")
     with pytest.raises(OSError, match="No space left"):
-        simulate(config, api.url, seed=1, dump=Path("/dev/full"))
+        simulate(config, api.url, THERMISTOR, seed=1, dump=Path("/dev/full"))
 
 
 def test_an_interrupt_of_the_caller_ends_the_run_with_a_complete_dump(api, tmp_path):
@@ -208,5 +213,5 @@ def test_an_interrupt_of_the_caller_ends_the_run_with_a_complete_dump(api, tmp_p
 
     config = SimulatorConfig(timer=TimerConfig(total_runtime_seconds=600))
     with pytest.raises(KeyboardInterrupt):
-        simulate(config, api.url, seed=1, dump=tmp_path / "dump.csv", on_progress=interrupt)
+        simulate(config, api.url, THERMISTOR, seed=1, dump=tmp_path / "dump.csv", on_progress=interrupt)
     assert count_posted(read_dump(tmp_path / "dump.csv")) == count_posted(api.received)

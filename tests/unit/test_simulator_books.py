@@ -8,27 +8,36 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from chalicelib.errors import ValidationError
 from chalicelib.thermistor import Status
-from simulator.client import Answer, Exchange, PostedReading, parse_endpoint
+from simulator.checker import Mismatch, Verdict
+from simulator.client import parse_endpoint
 from simulator.dump import COLUMNS, Dump
-from simulator.summary import Tally, format_summary, measure_latency
+from simulator.faults import Malformation, PlannedReading
+from simulator.messages import Answer, Delivery, Exchange
+from simulator.summary import MISMATCHES_SHOWN, Tally, format_summary, measure_latency
+
+TIMESTAMP = "2026-03-01T12:00:00.000001Z"
+RIGHT = Verdict()
+NO_VALUE = Malformation("value", UNSET)
 
 
-def exchange(http_status=200, status=Status.OK, temperature=20.1, sensor_id="7", error=None):
-    posted = PostedReading(
-        sensor_id=sensor_id, location_id="2", value=0.1 + 0.2, timestamp="2026-03-01T12:00:00.000001Z"
+def exchange(http_status=200, status=Status.OK, temperature=20.1, sensor_id="7", error=None, **more):
+    planned = PlannedReading(
+        sensor_id, "2", 0.1 + 0.2, due_us=1, measured_us=1, malformation=more.pop("malformation", None)
     )
-    answer = None if status is None else Answer(status, temperature)
-    return Exchange(reading=posted, http_status=http_status, answer=answer, error=error)
+    answer = None if status is None else Answer(sensor_id, "2", temperature, status, TIMESTAMP)
+    return Exchange(delivery=Delivery(planned, TIMESTAMP), http_status=http_status, answer=answer, error=error, **more)
 
 
-def summary_of(exchanges, not_sent=0):
+def summary_of(exchanges, not_sent=0, verdict=RIGHT):
     tally = Tally()
     for one in exchanges:
-        tally.add(one, latency_seconds=0.01, late_seconds=0.0)
-    return tally.summarize(seed=1, elapsed_seconds=2.0, not_sent=not_sent)
+        tally.add_request(latency_seconds=0.01)
+        tally.add(one, verdict, late_seconds=0.0)
+    return tally.summarize(seed=1, elapsed_seconds=2.0, not_sent=not_sent, broken_before=0)
 
 
 def test_every_reading_is_counted_once_by_status_or_by_error():
@@ -38,7 +47,7 @@ def test_every_reading_is_counted_once_by_status_or_by_error():
             exchange(status=Status.TEMPERATURE_TOO_LOW),
             exchange(status=Status.BROKEN, temperature=None),
             exchange(status=Status.BROKEN, temperature=None),
-            exchange(http_status=400, status=None, error="value: must be finite"),
+            exchange(http_status=400, status=None, rejection="value: must be finite"),
             exchange(http_status=None, status=None, error="timed out"),
             exchange(http_status=200, status=None, error="no JSON"),
         ]
@@ -46,7 +55,7 @@ def test_every_reading_is_counted_once_by_status_or_by_error():
     assert (summary.sent, summary.accepted, summary.broken, summary.failed) == (7, 2, 2, 3)
     assert summary.by_error == {"HTTP 400": 1, "connection error": 1, "unreadable answer": 1}
     assert summary.broken_sensors_by_location == {"2": 1}
-    assert summary.requests_per_second == 3.5
+    assert summary.readings_per_second == 3.5
 
 
 def test_the_summary_tells_counts_errors_latency_and_what_was_not_sent():
@@ -59,6 +68,36 @@ def test_the_summary_tells_counts_errors_latency_and_what_was_not_sent():
     assert "try later" in text
     assert "p50 10.0 ms, p95 10.0 ms, p99 10.0 ms" in text
     assert "12 due readings were not sent" in text
+
+
+def test_a_malformed_reading_that_is_rejected_is_no_failure():
+    summary = summary_of([exchange(http_status=400, status=None, rejection="value: no", malformation=NO_VALUE)])
+    assert (summary.sent, summary.failed, summary.rightly_rejected) == (1, 0, 1)
+    assert summary.by_fault == {"malformed": 1}
+
+
+def test_a_good_reading_that_a_batch_rejects_is_a_failure():
+    assert summary_of([exchange(status=None, rejection="readings[0].value: no")]).by_error == {"rejected": 1}
+
+
+def test_what_the_api_answers_from_memory_is_not_accepted_again():
+    summary = summary_of(
+        [exchange(), exchange(status=Status.BROKEN, temperature=None)], verdict=Verdict(is_replay=True)
+    )
+    assert (summary.sent, summary.accepted, summary.broken) == (2, 0, 1)
+
+
+def test_all_mismatches_are_counted_and_the_first_ones_shown():
+    tally = Tally()
+    for number in range(MISMATCHES_SHOWN + 3):
+        verdict = Verdict(Mismatch(f"sent{number}", f"expected{number}", f"answered{number}"))
+        tally.add(exchange(), verdict, late_seconds=0)
+    text = format_summary(tally.summarize(1, 2.0, 0, 0))
+    assert f"{MISMATCHES_SHOWN + 3} ANSWERS ARE NOT AS EXPECTED" in text
+    for number in range(MISMATCHES_SHOWN + 3):
+        assert (f"sent{number}" in text) == (number < MISMATCHES_SHOWN)
+    assert "expected0" in text
+    assert "answered0" in text
 
 
 def test_a_run_without_any_reading_has_a_summary():
@@ -86,6 +125,22 @@ def test_the_dump_keeps_full_precision_and_leaves_absent_cells_empty(tmp_path):
         "7,2,0.30000000000000004,200,BROKEN,,2026-03-01T12:00:00.000001Z",
         "7,2,0.30000000000000004,,,,2026-03-01T12:00:00.000001Z",
     ]
+
+
+@pytest.mark.parametrize(
+    ("malformation", "cells"),
+    [
+        (NO_VALUE, "7,2,,400,,,"),
+        (Malformation("value", math.nan), "7,2,nan,400,,,"),
+        (Malformation("value", "warm"), "7,2,warm,400,,,"),
+        (Malformation("sensor_id", "two words"), "two words,2,0.30000000000000004,400,,,"),
+        (Malformation("unit", "ohm"), "7,2,0.30000000000000004,400,,,"),
+    ],
+)
+def test_the_dump_has_a_malformed_reading_as_it_was_sent(tmp_path, malformation, cells):
+    with Dump(tmp_path / "dump.csv") as dump:
+        dump.add(0, exchange(http_status=400, status=None, rejection="no", malformation=malformation))
+    assert (tmp_path / "dump.csv").read_text().splitlines()[1] == cells + TIMESTAMP
 
 
 @given(st.randoms(use_true_random=False), st.integers(0, 30), st.integers(0, 5))

@@ -23,6 +23,12 @@ def test_the_defaults_are_8000_sensors_for_ten_seconds():
     assert timer.time_scale == 1
 
 
+def test_without_being_told_readings_go_one_by_one_and_nothing_goes_wrong():
+    config = SimulatorConfig()
+    assert config.load.batch_size == 1
+    assert config.faults.are_none
+
+
 def test_the_demo_covers_a_quarter_of_an_hour_of_all_eight_locations():
     config = load_config(SIMULATOR / "demo.yaml")
     assert config.meta.locations == 8
@@ -50,6 +56,15 @@ def test_the_demo_covers_a_quarter_of_an_hour_of_all_eight_locations():
         ("timer: {time_scale: 0.5}", "timer.time_scale"),
         ("load: {workers: 0}", "load.workers"),
         ("load: {threads: 3}", "load.threads"),
+        ("load: {batch_size: 0}", "load.batch_size"),
+        ("load: {batch_size: 501}", "load.batch_size"),
+        ("load: {batch_size: 2.5}", "load.batch_size"),
+        ("faults: {duplicate_rate: -0.1}", "faults.duplicate_rate"),
+        ("faults: {malformed_rate: 1.1}", "faults.malformed_rate"),
+        ("faults: {late_rate: .nan}", "faults.late_rate"),
+        ("faults: {late_rate: often}", "faults.late_rate"),
+        ("faults: {out_of_order_rate: 0.6}", "faults.out_of_order_rate"),
+        ("faults: {lost_rate: 0.1}", "faults.lost_rate"),
         ("timers: {}", "timers"),
         ("meta: [8, 1000]", "meta"),
     ],

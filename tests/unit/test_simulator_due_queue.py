@@ -6,8 +6,8 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.due_queue import GRACE_US, DueQueue
-from simulator.schedule import PlannedReading
+from simulator.due_queue import GRACE_US, PATIENCE_US, DueQueue
+from simulator.faults import PlannedReading
 
 END_US = 1_000
 
@@ -21,7 +21,7 @@ class FakeStopwatch:
 
 
 def reading(sensor_id, due_us):
-    return PlannedReading(str(sensor_id), "1", 100.0, due_us)
+    return PlannedReading(str(sensor_id), "1", 100.0, due_us, measured_us=due_us)
 
 
 def queue_of(dues_by_sensor, elapsed_us=END_US):
@@ -30,11 +30,15 @@ def queue_of(dues_by_sensor, elapsed_us=END_US):
     return DueQueue(fleet, END_US, stopwatch.elapsed_us), stopwatch
 
 
+def dues(turns):
+    return [turn.reading.due_us for turn in turns]
+
+
 def take_all(queue):
     turns = []
-    while (turn := queue.take()) is not None:
-        turns.append(turn)
-        queue.done(turn)
+    while taken := queue.take(1):
+        turns += taken
+        queue.done(taken)
     return turns
 
 
@@ -49,50 +53,75 @@ def test_one_worker_gets_every_reading_once_in_the_order_of_due_times(dues_by_se
 
 def test_a_sensor_has_one_reading_under_way_at_a_time():
     queue, _ = queue_of([[1, 2], [3]])
-    first, second = queue.take(), queue.take()
-    assert (first.reading.sensor_id, second.reading.sensor_id) == ("0", "1")
+    first, second = queue.take(1), queue.take(1)
+    assert (first[0].reading.sensor_id, second[0].reading.sensor_id) == ("0", "1")
     queue.done(first)
-    assert queue.take().reading.due_us == 2
+    assert dues(queue.take(1)) == [2]
 
 
 def test_a_late_reading_is_told_by_how_much():
     queue, _ = queue_of([[400]])
-    assert queue.take().late_us == END_US - 400
+    assert queue.take(1)[0].late_us == END_US - 400
 
 
 def test_a_waiting_worker_gets_the_next_reading_of_a_sensor_that_comes_back():
     queue, _ = queue_of([[1, 2]])
-    turn = queue.take()
+    turns = queue.take(1)
     taken = []
-    waiting = threading.Thread(target=lambda: taken.append(queue.take()))
+    waiting = threading.Thread(target=lambda: taken.extend(queue.take(1)))
     waiting.start()
-    queue.done(turn)
+    queue.done(turns)
     waiting.join(timeout=10)
-    assert [turn.reading.due_us for turn in taken] == [2]
+    assert dues(taken) == [2]
 
 
 def test_closing_releases_all_waiting_workers():
     queue, _ = queue_of([[END_US - 1]], elapsed_us=-3_600_000_000)
     taken = []
-    workers = [threading.Thread(target=lambda: taken.append(queue.take())) for _ in range(3)]
+    workers = [threading.Thread(target=lambda: taken.append(queue.take(1))) for _ in range(3)]
     for worker in workers:
         worker.start()
     queue.close()
     for worker in workers:
         worker.join(timeout=10)
-    assert taken == [None, None, None]
+    assert taken == [[], [], []]
 
 
 def test_readings_due_before_the_end_are_sent_within_the_grace_and_not_after_it():
     queue, stopwatch = queue_of([[1], [2], [3]], elapsed_us=END_US + GRACE_US)
-    assert queue.take().reading.due_us == 1
+    assert dues(queue.take(1)) == [1]
     stopwatch.us += 1
-    assert queue.take() is None
+    assert queue.take(1) == []
     assert queue.count_left() == 2
 
 
 def test_readings_that_were_not_yet_due_when_interrupted_do_not_count_as_left():
     queue, _ = queue_of([[1, 2, 600], [3, 700], [800]], elapsed_us=500)
-    queue.done(queue.take())
+    queue.done(queue.take(1))
     queue.close()
     assert queue.count_left() == 2
+
+
+@given(st.lists(st.lists(st.integers(0, END_US - 1), max_size=5).map(sorted), max_size=5), st.integers(1, 4))
+def test_batches_have_every_reading_once_and_a_sensor_at_most_once_each(dues_by_sensor, count):
+    queue, _ = queue_of(dues_by_sensor)
+    batches = []
+    while turns := queue.take(count):
+        batches.append(turns)
+        queue.done(turns)
+    for turns in batches:
+        assert len({turn.rank for turn in turns}) == len(turns) <= count
+    taken = sorted(turn.reading.due_us for turns in batches for turn in turns)
+    assert taken == sorted(itertools.chain(*dues_by_sensor))
+
+
+def test_a_batch_that_does_not_fill_goes_after_a_while():
+    fleet = [iter([reading(0, due_us=0)]), iter([reading(1, due_us=100 * PATIENCE_US)])]
+    passing_time = itertools.count(0, PATIENCE_US // 2)
+    queue = DueQueue(fleet, 200 * PATIENCE_US, lambda: next(passing_time))
+    assert dues(queue.take(2)) == [0]
+
+
+def test_a_batch_that_no_sensor_is_left_for_goes_at_once():
+    queue, _ = queue_of([[1, 700], [2]], elapsed_us=500)
+    assert dues(queue.take(10)) == [1, 2]
