@@ -257,7 +257,7 @@ def test_the_page_names_its_files_relative_to_itself_and_by_their_content(stage)
     import re
 
     names = re.findall(rb'(?:src|href)="(assets/[^"]+)"', get(stage, "/").body)
-    assert len(names) == 5
+    assert len(names) == 6
     for name in names:
         asset = get(stage, f"/{name.decode()}")
         assert asset.status_code == 200
