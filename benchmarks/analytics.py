@@ -108,6 +108,13 @@ class FolderLedger:
         return self._store.put_first(manifest_key(manifest.run_id), msgspec.json.encode(manifest))
 
 
+class NothingBroken:
+    """The count of broken sensors, none."""
+
+    def read(self) -> int:
+        return 0
+
+
 def generate(folder: Path, rows: int, hour: int, locations: int) -> None:
     """Write `rows` measurements of the day's `hour` as landing objects: every sensor in turn, evenly spread."""
     (folder / "landing").mkdir(parents=True, exist_ok=True)
@@ -149,7 +156,7 @@ def run_once(folder: Path, hour: int, ledger: FolderLedger, store: FolderStore, 
     """Run the receiver and all reporters over what has landed, and commit."""
     run_id = f"hour-{hour:02}"
     started = time.perf_counter()
-    receiver = Receiver(settings, store, ledger, uuid4, scratch=folder)
+    receiver = Receiver(settings, store, ledger, NothingBroken(), uuid4, scratch=folder)
     answer = receiver.receive(RunRequest(run_id, STARTED_AT, SqsInput()))
     received = time.perf_counter()
     reporter = Reporter(settings, store, scratch=folder)

@@ -10,6 +10,7 @@ from chalicelib.errors import NotFoundError
 
 _WEB_FOLDER = Path(__file__).parent / "web"
 _MEDIA_TYPES = {
+    "api.js": "text/javascript; charset=utf-8",
     "dashboard.css": "text/css; charset=utf-8",
     "dashboard.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",

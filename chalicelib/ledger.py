@@ -36,6 +36,8 @@ class Manifest(Struct, frozen=True):
     `landing` are the objects it consumed, `locations_key` holds a task for each of its `locations`, `reports`
     is the report of every location known so far, `seen` the files of what was already counted, by UTC hour,
     and `watermark` the latest measurement of all runs; `counts` are the run's, `totals` those of all runs.
+    `broken_sensors` are those latched until the run was prepared, `newly_broken_sensors` those that the run before
+    did not know of.
     """
 
     run_id: str
@@ -49,6 +51,8 @@ class Manifest(Struct, frozen=True):
     watermark: datetime
     counts: Counts
     totals: Counts
+    broken_sensors: int = 0
+    newly_broken_sensors: int = 0
 
 
 # No execution can have this name.

@@ -14,6 +14,7 @@ import duckdb
 import msgspec
 
 from chalicelib import grouping, run_input
+from chalicelib.broken_count import BrokenCount
 from chalicelib.duckdb_session import duckdb_session
 from chalicelib.errors import ObjectNotFoundError
 from chalicelib.landing import LANDING_PREFIX, QUARANTINE_PREFIX, encode_landing, salvage_landing
@@ -48,12 +49,14 @@ class Receiver:
         settings: AnalyticsSettings,
         store: ObjectStore,
         ledger: Ledger,
+        broken_count: BrokenCount,
         new_uuid: Callable[[], UUID],
         scratch: Path | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
         self._ledger = ledger
+        self._broken_count = broken_count
         self._new_uuid = new_uuid
         self._scratch = scratch
 
@@ -124,6 +127,8 @@ class Receiver:
         tasks = [_task(group, attempt, request.run_id, previous) for group in groups]
         locations_key = f"scratch/{attempt}/locations.json"
         self._store.put(locations_key, msgspec.json.encode(tasks))
+        # Sensors do not break in a file, and what becomes of it is no part of the books.
+        broken = self._broken_count.read() if isinstance(request.input, SqsInput) else 0
         counts = sum((group.counts for group in groups), Counts(invalid=invalid))
         manifest = Manifest(
             run_id=request.run_id,
@@ -137,6 +142,8 @@ class Receiver:
             watermark=latest,
             counts=counts,
             totals=previous.totals + counts,
+            broken_sensors=broken,
+            newly_broken_sensors=broken - previous.broken_sensors,
         )
         if not self._ledger.write_manifest(manifest):
             manifest = self._ledger.read_manifest(request.run_id)

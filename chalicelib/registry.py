@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ServiceUnavailableError
 
 if TYPE_CHECKING:
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
 # About 10 MB of ids; a process that has seen more broken sensors starts to remember anew.
 _REMEMBERED_MAX = 100_000
 _BATCH_GET_MAX = 100
-# DynamoDB leaves keys unprocessed when it is throttled; together the waits stay below a second.
+# DynamoDB leaves keys unprocessed when it is throttled, and cancels transactions that meet on one item; together the
+# waits stay below a second.
 _WAITS_SECONDS = (0.05, 0.2, 0.5)
 
 
@@ -24,9 +26,14 @@ class SensorRegistry:
     """
 
     def __init__(
-        self, table_name: str, dynamodb: "DynamoDBClient", sleep: Callable[[float], object] = time.sleep
+        self,
+        table_name: str,
+        broken_count: BrokenCount,
+        dynamodb: "DynamoDBClient",
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._table_name = table_name
+        self._broken_count = broken_count
         self._dynamodb = dynamodb
         self._sleep = sleep
         self._known_broken: set[str] = set()
@@ -95,16 +102,41 @@ class SensorRegistry:
         raise ServiceUnavailableError(f"the registry left {len(unread)} sensors unread, try again")
 
     def latch(self, sensor_id: str) -> None:
-        """Mark the sensor as broken for good; no call when the process knows already."""
+        """Mark the sensor as broken for good, and count it if it was not yet; no call when the process knows already.
+
+        One transaction, so that a repetition after a lost answer finds it latched, and counts nothing.
+        """
         if sensor_id in self._known_broken:
             return
-        self._dynamodb.update_item(
-            TableName=self._table_name,
-            Key={"sensor_id": {"S": sensor_id}},
-            UpdateExpression="SET broken = :true",
-            ExpressionAttributeValues={":true": {"BOOL": True}},
-        )
+        for wait_seconds in (*_WAITS_SECONDS, None):
+            try:
+                self._latch_and_count(sensor_id)
+                break
+            except self._dynamodb.exceptions.TransactionCanceledException as canceled:
+                # One for each part, the latch first.
+                reasons = [reason["Code"] for reason in canceled.response["CancellationReasons"]]
+                if reasons[0] == "ConditionalCheckFailed":
+                    break
+                if "TransactionConflict" not in reasons or wait_seconds is None:
+                    raise
+                self._sleep(wait_seconds)
         self._remember(sensor_id)
+
+    def _latch_and_count(self, sensor_id: str) -> None:
+        self._dynamodb.transact_write_items(
+            TransactItems=[
+                {
+                    "Update": {
+                        "TableName": self._table_name,
+                        "Key": {"sensor_id": {"S": sensor_id}},
+                        "UpdateExpression": "SET broken = :true",
+                        "ConditionExpression": "attribute_not_exists(broken) OR broken = :false",
+                        "ExpressionAttributeValues": {":true": {"BOOL": True}, ":false": {"BOOL": False}},
+                    }
+                },
+                self._broken_count.increment(sensor_id),
+            ]
+        )
 
     def _register(self, sensor_id: str) -> bool:
         """Write a working sensor unless it is there already; return whether what is there is broken."""

@@ -34,6 +34,7 @@ class RunSummary(Struct, frozen=True):
 
     `quarantined` counts the objects in quarantine when the run was summed up, `latest_measurement` is the time of
     the latest of all runs, and below the limits a moving average has the status that they are named after.
+    `broken_sensors` are all that were latched until then, `newly_broken_sensors` those since the run before.
     """
 
     run_id: str
@@ -43,6 +44,8 @@ class RunSummary(Struct, frozen=True):
     counts: Counts
     totals: Counts
     quarantined: int
+    newly_broken_sensors: int
+    broken_sensors: int
     latest_measurement: datetime
     status_below_celsius: StatusLimits
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from chalicelib.alerts import Alerts
 from chalicelib.aws import Aws
+from chalicelib.broken_count import BrokenCount
 from chalicelib.buffering import Buffer
 from chalicelib.idempotency import Once
 from chalicelib.ingest import Ingest
@@ -66,7 +67,13 @@ class Services:
         # DuckDB is for the two processes that compute; no other pays for its import.
         from chalicelib.receiver import Receiver  # noqa: PLC0415
 
-        return Receiver(self._settings.analytics, self._store, self._ledger(self._store), new_uuid=uuid4)
+        return Receiver(
+            self._settings.analytics,
+            self._store,
+            self._ledger(self._store),
+            self._broken_count,
+            new_uuid=uuid4,
+        )
 
     @cached_property
     def reporter(self) -> "Reporter":
@@ -83,13 +90,17 @@ class Services:
     @cached_property
     def registry(self) -> SensorRegistry:
         """What knows the broken sensors."""
-        return SensorRegistry(self.aws.resources.registry_table, self.aws.dynamodb)
+        return SensorRegistry(self.aws.resources.registry_table, self._broken_count, self.aws.dynamodb)
 
     @cached_property
     def report_reader(self) -> ReportReader:
         """What answers readers."""
         store = ObjectStore(self.aws.resources.bucket, self.aws.s3_online)
         return ReportReader(self._ledger(store), store)
+
+    @cached_property
+    def _broken_count(self) -> BrokenCount:
+        return BrokenCount(self.aws.resources.ledger_table, self.aws.dynamodb)
 
     @cached_property
     def _store(self) -> ObjectStore:

@@ -68,6 +68,8 @@ class Summarizer:
             counts=manifest.counts,
             totals=manifest.totals,
             quarantined=len(self._store.list_keys(QUARANTINE_PREFIX)),
+            newly_broken_sensors=manifest.newly_broken_sensors,
+            broken_sensors=manifest.broken_sensors,
             latest_measurement=manifest.watermark,
             status_below_celsius=self._limits,
         )

@@ -2,10 +2,17 @@
 
 import pytest
 
+from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ObjectNotFoundError
 from chalicelib.registry import SensorRegistry
 
 REGISTRY_TABLE = "thermonet-dev-sensor-registry"
+LEDGER_TABLE = "thermonet-dev-analytics-runs"
+
+
+def new_registry(dynamodb, **options):
+    """The registry of a process that has just started."""
+    return SensorRegistry(REGISTRY_TABLE, BrokenCount(LEDGER_TABLE, dynamodb), dynamodb, **options)
 
 
 class RegistryContract:
@@ -13,11 +20,11 @@ class RegistryContract:
 
     @pytest.fixture
     def registry(self, dynamodb):
-        return SensorRegistry(REGISTRY_TABLE, dynamodb)
+        return new_registry(dynamodb)
 
     @pytest.fixture
     def other_process(self, dynamodb):
-        return SensorRegistry(REGISTRY_TABLE, dynamodb)
+        return new_registry(dynamodb)
 
     def test_an_unknown_sensor_is_not_found(self, registry):
         assert registry.find("new") is None
@@ -45,6 +52,15 @@ class RegistryContract:
         other_process.latch("s")
         registry.latch("s")
         assert registry.find("s") is True
+
+    def test_every_latched_sensor_is_counted_once_whoever_latches_it(self, registry, other_process, dynamodb):
+        count = BrokenCount(LEDGER_TABLE, dynamodb)
+        assert count.read() == 0
+        registry.is_broken("1")
+        for sensor in ("1", "2", "3"):
+            registry.latch(sensor)
+            other_process.latch(sensor)
+        assert count.read() == 3
 
     def test_sensors_do_not_affect_each_other(self, registry):
         registry.latch("1")

@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 from botocore.exceptions import ClientError
 
+from chalicelib.broken_count import BrokenCount
 from chalicelib.buffering import Buffer, QueuedMessage
 from chalicelib.errors import ObjectNotFoundError
 from chalicelib.landing import LANDING_PREFIX, QUARANTINE_PREFIX
@@ -134,8 +135,9 @@ class World:
         """Start a process that has the receiver and the reporter."""
         wire = Wire(self)
         store = self._store(wire)
-        ledger = Ledger(LEDGER_TABLE, WiredClient(self.dynamodb, wire), store)  # type: ignore[arg-type]
-        receiver = Receiver(SETTINGS, store, ledger, self._new_uuid, self.scratch)
+        dynamodb: Any = WiredClient(self.dynamodb, wire)
+        ledger, broken_count = Ledger(LEDGER_TABLE, dynamodb, store), BrokenCount(LEDGER_TABLE, dynamodb)
+        receiver = Receiver(SETTINGS, store, ledger, broken_count, self._new_uuid, self.scratch)
         return wire, receiver, Reporter(SETTINGS, store, self.scratch)
 
     def summarizer(self) -> Summarizer:

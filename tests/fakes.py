@@ -19,6 +19,10 @@ class ConditionalCheckFailedException(ClientError):  # noqa: N818 - its name at 
     """What DynamoDB raises when a conditional write may not happen."""
 
 
+class TransactionCanceledException(ClientError):  # noqa: N818 - its name at AWS
+    """What DynamoDB raises when a part of a transaction may not happen, so that none of it does."""
+
+
 def service_error(code: str = "InternalServerError", operation: str = "Anything") -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "the test wants it so"}}, operation)
 
@@ -26,7 +30,10 @@ def service_error(code: str = "InternalServerError", operation: str = "Anything"
 class FakeDynamoDb:
     """Tables with one string key; conditions and updates in the part of the expression language that is in use."""
 
-    exceptions = SimpleNamespace(ConditionalCheckFailedException=ConditionalCheckFailedException)
+    exceptions = SimpleNamespace(
+        ConditionalCheckFailedException=ConditionalCheckFailedException,
+        TransactionCanceledException=TransactionCanceledException,
+    )
     meta = SimpleNamespace(region_name="us-east-1")
 
     def __init__(self, keys: dict[str, str]) -> None:
@@ -40,6 +47,8 @@ class FakeDynamoDb:
         self.failing: dict[str, Exception] = {}
         # As many keys as a batch gets before it is throttled.
         self.batch_get_max = 100
+        # As many transactions as still meet another one and are cancelled.
+        self.conflicts = 0
 
     def get_item(self, *, TableName: str, Key: Item, ConsistentRead: bool = False, **_: Any) -> dict[str, Any]:
         self._table("get_item", TableName)
@@ -68,13 +77,43 @@ class FakeDynamoDb:
     def update_item(self, *, TableName: str, Key: Item, UpdateExpression: str, **condition: Any) -> dict[str, Any]:
         table, key = self._table("update_item", TableName), self._key(TableName, Key)
         self._check(table.get(key), condition)
-        item = {**copy.deepcopy(table.get(key, Key))}
-        names = condition.get("ExpressionAttributeNames", {})
-        for assignment in UpdateExpression.removeprefix("SET ").split(","):
-            name, _, value = assignment.strip().partition(" = ")
-            item[names.get(name, name)] = condition["ExpressionAttributeValues"][value]
-        self._write(TableName, key, item)
+        self._update(TableName, Key, UpdateExpression, condition)
         return {}
+
+    def transact_write_items(self, *, TransactItems: list[dict[str, Any]]) -> dict[str, Any]:
+        updates = [item["Update"] for item in TransactItems]
+        self._table("transact_write_items", updates[0]["TableName"])
+        reasons = [self._reason_against(**update) for update in updates]
+        if self.conflicts:
+            self.conflicts -= 1
+            reasons[-1] = "TransactionConflict"
+        if set(reasons) != {"None"}:
+            error = {"Code": "TransactionCanceledException", "Message": "no"}
+            response: Any = {"Error": error, "CancellationReasons": [{"Code": reason} for reason in reasons]}
+            raise TransactionCanceledException(response, "TransactWriteItems")
+        for update in updates:
+            self._update(update["TableName"], update["Key"], update["UpdateExpression"], update)
+        return {}
+
+    def _reason_against(self, *, TableName: str, Key: Item, **condition: Any) -> str:
+        try:
+            self._check(self.tables[TableName].get(self._key(TableName, Key)), condition)
+        except ConditionalCheckFailedException:
+            return "ConditionalCheckFailed"
+        return "None"
+
+    def _update(self, table: str, key_item: Item, expression: str, condition: dict[str, Any]) -> None:
+        key = self._key(table, key_item)
+        item = {**copy.deepcopy(self.tables[table].get(key, key_item))}
+        names, values = condition.get("ExpressionAttributeNames", {}), condition["ExpressionAttributeValues"]
+        if expression.startswith("ADD "):
+            _, name, value = expression.split(" ")
+            number = int(item.get(name, {"N": "0"})["N"]) + int(values[value]["N"])
+            item[name] = {"N": str(number)}
+        for assignment in expression.removeprefix("SET ").split(",") if expression.startswith("SET ") else ():
+            name, _, value = assignment.strip().partition(" = ")
+            item[names.get(name, name)] = values[value]
+        self._write(table, key, item)
 
     def delete_item(self, *, TableName: str, Key: Item) -> dict[str, Any]:
         self._table("delete_item", TableName).pop(self._key(TableName, Key), None)

@@ -13,6 +13,7 @@ from uuid import uuid4
 import msgspec
 from botocore.exceptions import ClientError
 
+from chalicelib.broken_count import BrokenCount
 from chalicelib.ledger import Ledger, Manifest
 from chalicelib.receiver import Receiver
 from chalicelib.report import Report
@@ -171,7 +172,7 @@ class WorkflowPlayer:
         self.store = store
         self.dynamodb = dynamodb
         self.ledger = Ledger(LEDGER_TABLE, dynamodb, store)
-        self.receiver = Receiver(settings, store, self.ledger, uuid4, scratch)
+        self.receiver = Receiver(settings, store, self.ledger, BrokenCount(LEDGER_TABLE, dynamodb), uuid4, scratch)
         self.reporter = Reporter(settings, store, scratch)
         limits = StatusLimits(TEMPERATURE_TOO_LOW=20.0, OK=100.0, TEMPERATURE_TOO_HIGH=250.0)
         self.summarizer = Summarizer(limits, store, self.ledger)

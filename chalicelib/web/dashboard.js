@@ -1,5 +1,5 @@
 // The dashboard: asks the API beside it for the last run, the locations and one report, and draws them.
-// Whatever the API says is inserted as text, never as markup.
+// Whatever the API says is inserted as text, never as markup. It is asked through api.js.
 "use strict";
 
 const POLL_MILLISECONDS = 5000;
@@ -10,33 +10,8 @@ const STATUSES = {
 
 const $ = id => document.getElementById(id);
 const state = { run: null, locations: [], chosen: null, report: null, chart: null, busy: false, refused: false };
-// What the API has answered, by path, so that an unchanged answer need not be sent again.
-const answers = new Map();
 
-class Refused extends Error {}
-
-// ---- The API
-
-async function get(path) {
-  const known = answers.get(path);
-  const headers = {};
-  const token = sessionStorage.getItem("token");
-  if (token) headers.Authorization = `Bearer ${token}`;
-  if (known) headers["If-None-Match"] = known.etag;
-  const response = await fetch(path, { headers, cache: "no-store", credentials: "omit" });
-  if (response.status === 304) return known.data;
-  if (response.status === 401 || response.status === 403) {
-    throw new Refused(token ? "The token was refused: it has expired, or does not allow this." : "A token is needed.");
-  }
-  if (response.status === 404) return null;
-  if (!response.ok) throw new Error(`the API answered ${response.status}`);
-  const data = await response.json();
-  answers.set(path, { etag: response.headers.get("ETag"), data });
-  return data;
-}
-
-// Only ":" needs no escape in a path among what encodeURIComponent escapes in an id.
-const reportPath = id => `locations/${encodeURIComponent(id).replaceAll("%3A", ":")}/report`;
+// ---- What is shown
 
 async function refresh() {
   if (state.busy) return;
@@ -48,7 +23,7 @@ async function refresh() {
     if (run) say(`Checked at ${new Date().toISOString().slice(11, 19)} UTC.`);
     else say("No run has been committed yet. Averages appear here after the first one.");
   } catch (error) {
-    if (error instanceof Refused) askForToken(error.message);
+    if (error instanceof Refused) askForToken(error);
     else say(`No fresh figures: ${error.message}. Trying again.`, true);
   } finally {
     state.busy = false;
@@ -84,7 +59,7 @@ async function choose(id) {
   try {
     await showReport();
   } catch (error) {
-    if (error instanceof Refused) askForToken(error.message);
+    if (error instanceof Refused) askForToken(error);
     else say(`No report: ${error.message}.`, true);
   }
 }
@@ -119,7 +94,8 @@ function drawRun(run) {
     ["Duplicates", count(run.counts.duplicates), `${count(run.totals.duplicates)} in all runs`],
     ["Late", count(run.counts.late), `${count(run.totals.late)} in all runs`],
     ["Quarantined", count(run.quarantined), "objects in quarantine"],
-    ["Locations", count(run.locations), `of ${count(state.locations.length)} had news`],
+    ["Broken sensors", count(run.newly_broken_sensors), `${count(run.broken_sensors)} in all runs`],
+    ["Locations", count(run.locations), "had measurements"],
   ] : [["Started, UTC", "–", "no run yet"]];
   $("run").replaceChildren(...facts.map(([name, value, note]) => {
     const fact = element("div");
@@ -249,10 +225,12 @@ function moveAlongChart(event) {
 
 // ---- The token
 
-function askForToken(reason) {
-  sessionStorage.removeItem("token");
-  say(`${reason} Use the button Token to enter one.`, true);
-  $("token-reason").textContent = reason;
+function askForToken(refused) {
+  // Another one was entered while the answer was on its way.
+  if (refused.token !== heldToken()) return;
+  holdToken(null);
+  say(`${refused.message} Use the button Token to enter one.`, true);
+  $("token-reason").textContent = refused.message;
   // Asked once: who closes the dialog is not asked again every few seconds.
   if (!state.refused && !$("token-dialog").open) $("token-dialog").showModal();
   state.refused = true;
@@ -260,11 +238,9 @@ function askForToken(reason) {
 
 function takeToken(event) {
   event.preventDefault();
-  sessionStorage.setItem("token", $("token").value.trim());
+  holdToken($("token").value.trim());
   $("token").value = "";
   $("token-dialog").close();
-  // What the last token could see may be hidden from this one.
-  answers.clear();
   Object.assign(state, { run: null, refused: false });
   refresh();
 }

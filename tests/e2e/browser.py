@@ -74,6 +74,15 @@ class Page:
         )
         return dict(pairs)  # type: ignore[arg-type]
 
+    def asks_for_token(self) -> bool:
+        return bool(self.find("#token-dialog").is_displayed())
+
+    def enter_token(self, token: str) -> None:
+        """Answer the question for a token, once it is asked."""
+        self.wait_until(self.asks_for_token, "the question for a token")
+        self.find("#token").send_keys(token)
+        self.find("#token-form button[type=submit]").click()
+
     def complaints(self) -> list[str]:
         """What the console has to say, an answer that is meant to be an error aside."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
@@ -86,6 +95,13 @@ class Page:
     def screenshot(self, path: Path, width: int, height: int) -> None:
         self.driver.set_window_size(width, height)
         self.driver.save_screenshot(str(path))
+
+
+def opened(page: Page, url: str) -> Page:
+    """Open the page and wait for its figures."""
+    page.open(url)
+    page.wait_until(lambda: page.locations() and page.all(".uplot canvas"), "locations and a chart")
+    return page
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from simulator.cloud import Cloud, deploy_stage, local_cloud
+from tests.e2e.browser import Page, open_browser
+from tests.e2e.stub_api import StubApi, serve
 
 # Which tests run one after the other in one process; all others share the first cloud.
 _GROUPS = {
@@ -36,6 +38,24 @@ def breakable_cloud() -> Iterator[Cloud]:
 def prod_beside_dev(breakable_cloud: Cloud) -> Cloud:
     """Stage prod in the account of the breakable cloud."""
     return deploy_stage("prod", breakable_cloud.emulator)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A browser for the tests of a module."""
+    with open_browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def api(page: Page) -> Iterator[StubApi]:
+    """An API with one run, whose dashboard the browser has left when the test is over."""
+    with serve(StubApi()) as served:
+        served.commit("run-1", {"cold": 12.0, "fine": 21.5, "warm": 140.25, "hot": 260.0})
+        yield served
+        page.script("sessionStorage.clear()")
+        page.open("about:blank")
+        page.complaints()
 
 
 # First, since xdist reads the marks in the same hook.

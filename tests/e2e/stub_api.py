@@ -1,8 +1,10 @@
 """An API with the dashboard's real files and answers that a test makes up, on a loopback port of its own."""
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -12,6 +14,11 @@ from chalicelib import dashboard
 
 # As behind API Gateway, where the stage's name comes before every path.
 STAGE_PATH = "/dev/"
+_START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+_LIMITS = {"TEMPERATURE_TOO_LOW": 20.0, "OK": 100.0, "TEMPERATURE_TOO_HIGH": 250.0}
+# What API Gateway itself answers.
+UNAUTHORIZED = (401, {"message": "Unauthorized"})
+DENIED = (403, {"Message": "User is not authorized to access this resource"})
 
 
 class StubApi:
@@ -24,16 +31,41 @@ class StubApi:
         # The only token that is let in, None for an API that asks for none.
         self.token: str | None = None
         self.failing = False
+        # What it says to any other.
+        self.refusal: tuple[int, dict[str, str]] = DENIED
         self.asked: list[str] = []
+        self.authorizations: list[str | None] = []
         self.url = ""
+
+    def commit(self, run_id: str, averages: dict[str, float]) -> None:
+        """Let it know of a run with a report for each location."""
+        counts = {"measurements": 1200 * len(averages), "duplicates": 3, "conflicts": 1, "late": 2, "invalid": 0}
+        self.locations = [
+            {"location_id": name, "last_timestamp": _iso(_START + timedelta(minutes=29)), "moving_average": average}
+            for name, average in averages.items()
+        ]
+        self.reports = {
+            name: {
+                "location_id": name, "run_id": run_id, "generated_at": _iso(_START), "window_minutes": 5, "sensors": 25,
+                "measurements": 1200, "duplicates": 3, "conflicts": 1, "late": 2, "minutes": _minutes(average),
+            }
+            for name, average in averages.items()
+        }  # fmt: skip
+        self.run = {
+            "run_id": run_id, "previous_run_id": None, "started_at": _iso(_START + timedelta(hours=1)),
+            "locations": len(averages), "counts": counts, "totals": counts, "quarantined": 4,
+            "newly_broken_sensors": 5, "broken_sensors": 17,
+            "latest_measurement": _iso(_START), "status_below_celsius": _LIMITS,
+        }  # fmt: skip
 
     def answer(self, path: str, authorization: str | None, known: str | None) -> tuple[int, Any, str]:
         """Return status, body and tag of a GET below the stage's path."""
         self.asked.append(path)
+        self.authorizations.append(authorization)
         if self.failing:
             return 503, {"Code": "ServiceUnavailableError", "Message": "try again"}, ""
         if self.token is not None and authorization != f"Bearer {self.token}":
-            return (401 if authorization is None else 403), {"message": "no"}, ""
+            return *(UNAUTHORIZED if authorization is None else self.refusal), ""
         content = self._content(path)
         if content is None or self.run is None:
             return 404, {"Code": "NotFoundError", "Message": "not there"}, ""
@@ -46,6 +78,24 @@ class StubApi:
         if path == "locations":
             return {"locations": self.locations}
         return self.reports.get(unquote(path.removeprefix("locations/").removesuffix("/report")))
+
+
+def _iso(time: datetime) -> str:
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _minutes(average: float, count: int = 30) -> list[dict[str, Any]]:
+    return [
+        {
+            "timestamp": _iso(_START + timedelta(minutes=number)),
+            "count": 40,
+            "mean": average + 3 * math.sin(number),
+            "min": average - 9,
+            "max": average + 9,
+            "moving_average": average + (count - 1 - number) / 10,
+        }
+        for number in range(count)
+    ]
 
 
 @contextmanager

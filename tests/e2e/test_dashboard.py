@@ -2,25 +2,26 @@
 
 import json
 import urllib.request
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from simulator.cloud import Cloud
-from tests.e2e.browser import Page, needs_chromium, open_browser
+from simulator.tokens import mint_token, read_keys
+from tests.e2e.browser import Page, needs_chromium
 
 pytestmark = needs_chromium
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with open_browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
+def open_without_token(cloud: Cloud, page: Page, location: str = "") -> None:
+    # A document of the same origin, without the page's script.
+    page.open(f"{cloud.api_url}/health")
+    page.script("sessionStorage.clear()")
+    page.open(f"{cloud.api_url}/#{location}")
 
 
-def post(cloud: Cloud, sensor_id: str, location_id: str, resistance_ohm: float, time: datetime) -> None:
+def post(cloud: Cloud, sensor_id: str, location_id: str, resistance_ohm: float, time: datetime) -> Any:
     reading = {
         "sensor_id": sensor_id,
         "location_id": location_id,
@@ -30,7 +31,7 @@ def post(cloud: Cloud, sensor_id: str, location_id: str, resistance_ohm: float, 
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {cloud.token}"}
     request = urllib.request.Request(f"{cloud.api_url}/readings", json.dumps(reading).encode(), headers)
     with urllib.request.urlopen(request, timeout=30) as answer:
-        assert json.load(answer)["status"] != "BROKEN"
+        return json.load(answer)["status"]
 
 
 def get(cloud: Cloud, path: str) -> Any:
@@ -50,10 +51,8 @@ def test_the_page_shows_what_the_reports_say_and_a_second_run_updates_it(cloud: 
     for minute in range(4):
         post(cloud, "dashboard-1", location, 2000 + 100 * minute, start + timedelta(minutes=minute))
     run(cloud)
-    page.open(f"{cloud.api_url}/#{location}")
-    page.wait_until(lambda: page.find("#token-dialog").is_displayed(), "the question for a token")
-    page.find("#token").send_keys(cloud.token)
-    page.find("#token-form button[type=submit]").click()
+    open_without_token(cloud, page, location)
+    page.enter_token(cloud.token)
     page.wait_until(lambda: location in page.locations() and page.all(".uplot canvas"), "the location and its chart")
 
     latest = get(cloud, f"locations/{location}/report")["minutes"][-1]
@@ -65,12 +64,50 @@ def test_the_page_shows_what_the_reports_say_and_a_second_run_updates_it(cloud: 
     ]
     books = get(cloud, "runs/latest")
     assert page.facts()["Measurements"] == f"{books['counts']['measurements']:,}"
+    assert page.facts()["Broken sensors"] == str(books["newly_broken_sensors"])
 
     post(cloud, "dashboard-1", location, 1, start + timedelta(minutes=5))
+    assert post(cloud, "dashboard-broken", location, 25_000, start) == "BROKEN"
     run(cloud)
     page.wait_until(lambda: page.locations()[location][1] != average, "the second run")
+    assert page.facts()["Broken sensors"] == "1"
     latest = get(cloud, f"locations/{location}/report")["minutes"][-1]
     assert page.locations()[location][1] == f"{latest['moving_average']:.2f} °C"
     # The browser itself complains about the answer to the first question, which had no token yet.
     assert [complaint for complaint in page.complaints() if "401" not in complaint] == []
     assert all(address.startswith(cloud.api_url) for address in page.requested())
+
+
+FORGED_KEYS = {"local": "a key that somebody else has thought of, long enough"}
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "expired": ({"lifetime_seconds": -60}, "it has expired"),
+    "forged": ({"keys": FORGED_KEYS}, "it is not valid, or no longer"),
+    "for posting": ({"scopes": ["readings:write"]}, "it lacks the scope reports:read"),
+}
+
+
+@pytest.mark.parametrize(("made", "reason"), REFUSED.values(), ids=REFUSED)
+def test_a_token_that_the_gateway_or_a_route_refuses_is_asked_for_again(
+    cloud: Cloud, page: Page, made: dict[str, Any], reason: str
+) -> None:
+    refused = mint_token(**{"keys": read_keys(cloud.stage, cloud.client("ssm")), "subject": "dashboard", **made})
+    open_without_token(cloud, page)
+    page.enter_token(refused)
+    page.wait_until(lambda: page.text("#token-reason") == f"The token was refused: {reason}.", "the reason")
+    assert page.asks_for_token()
+    assert page.locations() == {}
+    page.enter_token(cloud.token)
+    page.wait_until(lambda: "Checked at" in page.text("#message") or "No run" in page.text("#message"), "an answer")
+
+
+def test_a_token_for_one_location_shows_only_that(cloud: Cloud, page: Page) -> None:
+    time = datetime.now(UTC) - timedelta(minutes=5)
+    for location in ("dashboard:mine", "dashboard:other"):
+        post(cloud, location, location, 2000, time)
+    run(cloud)
+    keys = read_keys(cloud.stage, cloud.client("ssm"))
+    open_without_token(cloud, page, "dashboard:other")
+    page.enter_token(mint_token(keys, "dashboard", locations=["dashboard:mine"]))
+    page.wait_until(lambda: list(page.locations()) == ["dashboard:mine"] and page.all(".uplot canvas"), "the location")
+    assert page.text("#chart-heading") == "Location dashboard:mine"
+    assert not page.asks_for_token()

@@ -31,6 +31,14 @@ def test_a_sensor_known_to_be_broken_costs_idempotency_and_nothing_else(stage, a
     assert calls_of(stage, aws_calls, value=value, reading_id="r") == ["dynamodb:PutItem", "dynamodb:UpdateItem"]
 
 
+def test_a_reading_that_breaks_its_sensor_costs_no_more_calls_than_another(stage, aws_calls):
+    stage.post(posted(reading_id="first"))
+    made = calls_of(stage, aws_calls, value=25_000, reading_id="r")
+    assert [call for call in made if call.startswith("dynamodb:")] == [
+        "dynamodb:PutItem", "dynamodb:TransactWriteItems", "dynamodb:PutItem", "dynamodb:UpdateItem",
+    ]  # fmt: skip
+
+
 def test_a_reading_that_is_refused_costs_nothing(stage, aws_calls):
     stage.post(posted())
     aws_calls.made.clear()
@@ -56,7 +64,7 @@ def test_a_reading_whose_success_could_not_be_recorded_is_in_progress_and_not_se
 
 def test_a_latch_that_failed_is_tried_again_by_the_next_delivery(stage, aws_calls):
     stage.post(posted(reading_id="0"))
-    aws_calls.failing["dynamodb:UpdateItem"] = service_error()
+    aws_calls.failing["dynamodb:TransactWriteItems"] = service_error()
     assert stage.post(posted(value=25_000, reading_id="1")).status_code == 503
     aws_calls.failing.clear()
     assert stage.post(posted(value=25_000, reading_id="1")).json_body["status"] == "BROKEN"

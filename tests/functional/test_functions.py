@@ -10,9 +10,8 @@ import pytest
 from chalicelib.errors import ServiceUnavailableError
 from chalicelib.ledger import NO_MANIFEST
 from chalicelib.object_store import ObjectStore
-from chalicelib.registry import SensorRegistry
 from chalicelib.settings import load_settings
-from tests.contracts import REGISTRY_TABLE, ObjectStoreContract, RegistryContract
+from tests.contracts import LEDGER_TABLE, REGISTRY_TABLE, ObjectStoreContract, RegistryContract, new_registry
 from tests.factories import NOW, measurement_fields, posted
 from tests.fakes import service_error
 from tests.workflow_player import WorkflowPlayer
@@ -150,6 +149,7 @@ def test_runs_play_on_real_clients_as_they_do_on_fakes(stage):
 @pytest.fixture
 def dynamodb(stage):
     assert stage.resources["registry_table"] == REGISTRY_TABLE
+    assert stage.resources["ledger_table"] == LEDGER_TABLE
     return stage.aws("dynamodb")
 
 
@@ -159,7 +159,7 @@ class TestRegistryOnDynamoDb(RegistryContract):
     def test_a_sensor_has_one_record(self, registry, dynamodb):
         registry.is_broken("s")
         registry.latch("s")
-        SensorRegistry(REGISTRY_TABLE, dynamodb).is_broken("s")
+        new_registry(dynamodb).is_broken("s")
         assert dynamodb.scan(TableName=REGISTRY_TABLE)["Items"] == [{"sensor_id": {"S": "s"}, "broken": {"BOOL": True}}]
 
 

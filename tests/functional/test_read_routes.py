@@ -88,6 +88,8 @@ def test_the_latest_run_tells_its_books_and_those_of_all_runs(stage, run):
         "counts": {"measurements": 2, "duplicates": 0, "conflicts": 0, "late": 1, "invalid": 0},
         "totals": {"measurements": 3, "duplicates": 1, "conflicts": 0, "late": 1, "invalid": 0},
         "quarantined": 0,
+        "newly_broken_sensors": 0,
+        "broken_sensors": 0,
         "latest_measurement": "2026-03-01T12:02:00Z",
         "status_below_celsius": {"TEMPERATURE_TOO_LOW": 20.0, "OK": 100.0, "TEMPERATURE_TOO_HIGH": 250.0},
     }
@@ -97,6 +99,32 @@ def test_objects_in_quarantine_are_counted_when_a_run_is_summed_up(stage, run):
     stage.put_object("quarantine/m1.json", b"{}")
     run(("a", 0, 20.0))
     assert get(stage, "/runs/latest").json_body["quarantined"] == 1
+
+
+def broken_in_latest_run(stage):
+    run = get(stage, "/runs/latest").json_body
+    return run["newly_broken_sensors"], run["broken_sensors"]
+
+
+def test_a_run_tells_how_many_sensors_broke_since_the_run_before(stage, run):
+    for sensor in ("1", "2", "2", "2"):
+        stage.post(posted(sensor_id=sensor, value=25_000))
+    run(("a", 0, 20.0))
+    assert broken_in_latest_run(stage) == (2, 2)
+    stage.post(posted(sensor_id="1", value=30_000))
+    stage.post({"readings": [posted(sensor_id=sensor, value=0) for sensor in ("3", "4", "5", "1")]})
+    run(("a", 1, 20.0))
+    assert broken_in_latest_run(stage) == (3, 5)
+    run(("a", 2, 20.0))
+    assert broken_in_latest_run(stage) == (0, 5)
+
+
+def test_sensors_that_break_while_nothing_is_measured_are_told_by_the_next_run(stage, run, player):
+    run(("a", 0, 20.0))
+    stage.post(posted(value=25_000))
+    assert player.run("nothing", NOW).passed[-1] == "NothingToReport"
+    run(("a", 1, 20.0))
+    assert broken_in_latest_run(stage) == (1, 1)
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -229,7 +257,7 @@ def test_the_page_names_its_files_relative_to_itself_and_by_their_content(stage)
     import re
 
     names = re.findall(rb'(?:src|href)="(assets/[^"]+)"', get(stage, "/").body)
-    assert len(names) == 5
+    assert len(names) == 6
     for name in names:
         asset = get(stage, f"/{name.decode()}")
         assert asset.status_code == 200

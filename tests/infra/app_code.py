@@ -25,6 +25,8 @@ _ACTIONS = {
     "s3:ListObjectsV2": "s3:ListBucket",
     "s3:DeleteObjects": "s3:DeleteObject",
     "sns:PublishBatch": "sns:Publish",
+    # The parts of a transaction need the rights that they would need alone.
+    "dynamodb:TransactWriteItems": "dynamodb:UpdateItem",
 }
 # Powertools makes these calls for us.
 _LIBRARY_ACTIONS = {

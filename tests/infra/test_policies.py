@@ -2,10 +2,13 @@
 
 import json
 import re
+from fnmatch import fnmatch
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from chalicelib.broken_count import BrokenCount
 from tests.infra.app_code import actions_of, app_functions
 from tests.infra.terraform_files import INFRA, PROJECT, in_stage, load, local_values, resources
 
@@ -68,6 +71,16 @@ def test_rights_are_to_named_resources_of_the_functions_own_stage(function: str,
             else:
                 service, name = re.fullmatch(r"arn:aws:(\w+):[*]?:[*]?:(.+)", arn).groups()  # type: ignore[union-attr]
                 assert f"{service}:{name.partition('/')[0] if service == 's3' else name}" in known_resources(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_api_may_count_in_the_ledger_and_not_move_its_head(stage: str) -> None:
+    writing = [one for one in statements("app", stage) if "dynamodb:UpdateItem" in one["Action"]]
+    (to_ledger,) = [one for one in writing if one["Resource"][0].endswith("-analytics-runs")]
+    (keys,) = to_ledger["Condition"]["ForAllValues:StringLike"].values()
+    counter = BrokenCount("ledger", Mock()).increment("s")["Update"]["Key"]["id"]["S"]
+    assert [fnmatch(counter, pattern) for pattern in keys] == [True]
+    assert not [pattern for pattern in keys if fnmatch("head", pattern)]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

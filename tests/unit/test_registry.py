@@ -4,18 +4,21 @@ import itertools
 import threading
 
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ServiceUnavailableError
-from chalicelib.registry import SensorRegistry
-from tests.contracts import REGISTRY_TABLE, RegistryContract
+from tests.contracts import LEDGER_TABLE, REGISTRY_TABLE, RegistryContract, new_registry
 from tests.fakes import FakeDynamoDb, service_error
+
+TABLES = {REGISTRY_TABLE: "sensor_id", LEDGER_TABLE: "id"}
 
 
 @pytest.fixture
 def dynamodb():
-    return FakeDynamoDb({REGISTRY_TABLE: "sensor_id"})
+    return FakeDynamoDb(TABLES)
 
 
 class TestRegistryOnTheFake(RegistryContract):
@@ -23,7 +26,7 @@ class TestRegistryOnTheFake(RegistryContract):
 
 
 def test_a_known_working_sensor_costs_one_call(dynamodb):
-    registry = SensorRegistry(REGISTRY_TABLE, dynamodb)
+    registry = new_registry(dynamodb)
     registry.is_broken("s")
     assert dynamodb.calls == ["get_item", "put_item"]
     dynamodb.calls.clear()
@@ -32,9 +35,9 @@ def test_a_known_working_sensor_costs_one_call(dynamodb):
 
 
 def test_a_sensor_known_to_be_broken_costs_no_call(dynamodb):
-    registry = SensorRegistry(REGISTRY_TABLE, dynamodb)
+    registry = new_registry(dynamodb)
     registry.latch("s")
-    other_process = SensorRegistry(REGISTRY_TABLE, dynamodb)
+    other_process = new_registry(dynamodb)
     other_process.is_broken("s")
     dynamodb.calls.clear()
     for process in (registry, other_process):
@@ -44,19 +47,69 @@ def test_a_sensor_known_to_be_broken_costs_no_call(dynamodb):
 
 
 def test_a_latch_that_failed_is_not_remembered_as_done(dynamodb):
-    registry = SensorRegistry(REGISTRY_TABLE, dynamodb)
-    dynamodb.failing["update_item"] = service_error()
-    with pytest.raises(type(dynamodb.failing["update_item"])):
+    registry = new_registry(dynamodb)
+    dynamodb.failing["transact_write_items"] = service_error()
+    with pytest.raises(ClientError):
         registry.latch("s")
     dynamodb.failing.clear()
     assert registry.is_broken("s") is False
     registry.latch("s")
-    assert SensorRegistry(REGISTRY_TABLE, dynamodb).is_broken("s") is True
+    assert new_registry(dynamodb).is_broken("s") is True
+
+
+def test_a_latch_whose_answer_was_lost_is_counted_once(dynamodb, monkeypatch):
+    registry, write = new_registry(dynamodb), dynamodb.transact_write_items
+
+    def lose_the_answer(**transaction):
+        write(**transaction)
+        raise service_error()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dynamodb, "transact_write_items", lose_the_answer)
+        with pytest.raises(ClientError):
+            registry.latch("s")
+    registry.latch("s")
+    assert registry.find("s") is True
+    assert BrokenCount(LEDGER_TABLE, dynamodb).read() == 1
+
+
+def test_latches_that_meet_on_a_counter_are_tried_again_after_growing_waits(dynamodb):
+    waits = []
+    dynamodb.conflicts = 2
+    new_registry(dynamodb, sleep=waits.append).latch("s")
+    assert waits == sorted(waits)
+    assert len(waits) == 2
+    assert BrokenCount(LEDGER_TABLE, dynamodb).read() == 1
+
+
+def test_a_latch_that_meets_others_again_and_again_fails_and_has_no_effect(dynamodb):
+    waits = []
+    dynamodb.conflicts = 100
+    registry = new_registry(dynamodb, sleep=waits.append)
+    with pytest.raises(ClientError, match="TransactionCanceled"):
+        registry.latch("s")
+    assert 0 < sum(waits) < 1
+    assert registry.find("s") is None
+
+
+def test_hundreds_of_sensors_are_counted_over_many_counters(dynamodb):
+    registry, count = new_registry(dynamodb), BrokenCount(LEDGER_TABLE, dynamodb)
+    for number in range(300):
+        registry.latch(str(number))
+    assert count.read() == 300
+    assert len(dynamodb.tables[LEDGER_TABLE]) == 16
+    assert dynamodb.calls.count("batch_get_item") == 1
+
+
+def test_counters_left_unread_are_no_count(dynamodb):
+    dynamodb.batch_get_max = 3
+    with pytest.raises(ServiceUnavailableError):
+        BrokenCount(LEDGER_TABLE, dynamodb).read()
 
 
 def test_a_process_that_has_seen_very_many_broken_sensors_still_answers_right(dynamodb, monkeypatch):
     monkeypatch.setattr("chalicelib.registry._REMEMBERED_MAX", 3)
-    registry = SensorRegistry(REGISTRY_TABLE, dynamodb)
+    registry = new_registry(dynamodb)
     sensors = [str(number) for number in range(10)]
     for sensor in sensors:
         registry.latch(sensor)
@@ -90,7 +143,7 @@ class Process(threading.Thread):
         super().__init__(daemon=True)
         self._operations, self._clock, self._log = operations, clock, log
         self._turn, self._paused = threading.Semaphore(0), threading.Semaphore(0)
-        self._registry = SensorRegistry(REGISTRY_TABLE, SteppedClient(dynamodb, self._wait_for_turn))
+        self._registry = new_registry(SteppedClient(dynamodb, self._wait_for_turn))
         self.finished = False
         self.start()
 
@@ -134,9 +187,9 @@ def interleave(dynamodb, programs, schedule):
     registered=st.sets(st.sampled_from(["1", "2"])),
 )
 def test_no_interleaving_of_processes_unbreaks_a_sensor(programs, schedule, registered):
-    dynamodb = FakeDynamoDb({REGISTRY_TABLE: "sensor_id"})
+    dynamodb = FakeDynamoDb(TABLES)
     for sensor in registered:
-        SensorRegistry(REGISTRY_TABLE, dynamodb).is_broken(sensor)
+        new_registry(dynamodb).is_broken(sensor)
     log = interleave(dynamodb, programs, schedule)
     for operation, sensor, _, latched_at, _ in log:
         if operation == "latch":
@@ -151,6 +204,8 @@ def test_no_interleaving_of_processes_unbreaks_a_sensor(programs, schedule, regi
             latched = any((operation, s) == ("latch", sensor) for operation, s, *_ in log)
             assert dynamodb.tables[REGISTRY_TABLE][sensor] == {"sensor_id": {"S": sensor}, "broken": {"BOOL": latched}}
     assert dynamodb.tables[REGISTRY_TABLE].keys() == registered | {sensor for _, sensor, *_ in log}
+    latched_sensors = {sensor for operation, sensor, *_ in log if operation == "latch"}
+    assert BrokenCount(LEDGER_TABLE, dynamodb).read() == len(latched_sensors)
 
 
 class TestBatches:
@@ -160,28 +215,28 @@ class TestBatches:
 
     @pytest.fixture
     def dynamodb(self):
-        return FakeDynamoDb({REGISTRY_TABLE: "sensor_id"})
+        return FakeDynamoDb(TABLES)
 
     @pytest.fixture
     def registry(self, dynamodb, waits):
-        return SensorRegistry(REGISTRY_TABLE, dynamodb, sleep=waits.append)
+        return new_registry(dynamodb, sleep=waits.append)
 
     def test_hundreds_of_known_sensors_are_read_a_hundred_at_a_time(self, registry, dynamodb):
         sensors = [str(number) for number in range(250)]
         registry.broken_among(sensors)
         dynamodb.calls.clear()
-        assert SensorRegistry(REGISTRY_TABLE, dynamodb).broken_among(sensors) == set()
+        assert new_registry(dynamodb).broken_among(sensors) == set()
         assert dynamodb.calls == ["batch_get_item"] * 3
 
     def test_the_broken_among_many_are_found_and_not_asked_for_again(self, registry, dynamodb):
-        SensorRegistry(REGISTRY_TABLE, dynamodb).latch("2")
+        new_registry(dynamodb).latch("2")
         assert registry.broken_among(["1", "2", "3", "2"]) == {"2"}
         dynamodb.calls.clear()
         assert registry.broken_among(["2"]) == {"2"}
         assert dynamodb.calls == []
 
     def test_keys_left_unread_are_read_after_growing_waits(self, registry, dynamodb, waits):
-        SensorRegistry(REGISTRY_TABLE, dynamodb).latch("4")
+        new_registry(dynamodb).latch("4")
         dynamodb.batch_get_max = 2
         assert registry.broken_among(["1", "2", "3", "4", "5"]) == {"4"}
         assert waits == sorted(waits)

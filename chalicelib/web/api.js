@@ -1,0 +1,51 @@
+// What the dashboard knows of the API beside it: how to ask, with which token, and what was answered before.
+"use strict";
+
+// What the API has answered, by path, so that an unchanged answer need not be sent again.
+const answers = new Map();
+
+class Refused extends Error {
+  constructor(reason, token) {
+    super(reason);
+    this.token = token;
+  }
+}
+
+// Kept for the tab: it ends with it, and no request carries it unasked.
+const heldToken = () => sessionStorage.getItem("token");
+
+function holdToken(token) {
+  if (token === null) sessionStorage.removeItem("token");
+  else sessionStorage.setItem("token", token);
+  // What the last token could see may be hidden from this one.
+  answers.clear();
+}
+
+async function get(path) {
+  const known = answers.get(path);
+  const headers = {};
+  const token = heldToken();
+  if (token) headers.Authorization = `Bearer ${token}`;
+  if (known) headers["If-None-Match"] = known.etag;
+  const response = await fetch(path, { headers, cache: "no-store", credentials: "omit" });
+  if (response.status === 304) return known.data;
+  if (response.status === 401 || response.status === 403) {
+    throw new Refused(token ? await reasonOf(response) : "A token is needed.", token);
+  }
+  if (response.status === 404) return null;
+  if (!response.ok) throw new Error(`the API answered ${response.status}`);
+  const data = await response.json();
+  // What another token could see must not be shown for the one that was entered meanwhile.
+  if (token === heldToken()) answers.set(path, { etag: response.headers.get("ETag"), data });
+  return data;
+}
+
+async function reasonOf(refusal) {
+  const told = await refusal.json().catch(() => ({}));
+  // A route names its reason. API Gateway, which refuses what is no token of ours, names none.
+  const reason = told.Code ? String(told.Message).replace(/^token: /, "") : "it is not valid, or no longer";
+  return `The token was refused: ${reason}.`;
+}
+
+// Only ":" needs no escape in a path among what encodeURIComponent escapes in an id.
+const reportPath = id => `locations/${encodeURIComponent(id).replaceAll("%3A", ":")}/report`;

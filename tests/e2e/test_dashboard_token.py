@@ -1,0 +1,106 @@
+"""The dashboard's token in a real browser: asked for once, kept for the tab, and asked for again when it is refused."""
+
+import pytest
+
+from tests.e2e.browser import Page, needs_chromium, opened
+from tests.e2e.stub_api import DENIED, StubApi
+
+pytestmark = needs_chromium
+
+TOKEN = "head.claims.signature"
+
+
+@pytest.fixture
+def asking(page: Page, api: StubApi) -> Page:
+    """The page of an API that wants a token, and has none yet."""
+    api.token = TOKEN
+    page.open(api.url)
+    page.wait_until(page.asks_for_token, "the question for a token")
+    return page
+
+
+def test_without_a_token_nothing_is_shown_and_one_is_asked_for(asking: Page) -> None:
+    assert asking.locations() == {}
+    assert asking.text("#token-reason") == "A token is needed."
+
+
+def test_a_token_is_sent_with_every_request_for_data(asking: Page, api: StubApi) -> None:
+    api.authorizations.clear()
+    asking.enter_token(TOKEN)
+    asking.wait_until(lambda: asking.all(".uplot canvas"), "a chart")
+    asking.find("[data-location=warm]").click()
+    asking.wait_until(lambda: "locations/warm/report" in api.asked, "the report of warm")
+    assert len(api.authorizations) >= 4
+    assert set(api.authorizations) == {f"Bearer {TOKEN}"}
+
+
+def test_a_token_is_kept_while_the_tab_is_open_and_nowhere_else(asking: Page, api: StubApi) -> None:
+    asking.enter_token(TOKEN)
+    asking.wait_until(asking.locations, "what the token may see")
+    assert not opened(asking, api.url).asks_for_token()
+    assert asking.script("return [localStorage.length, document.cookie, location.search]") == [0, "", ""]
+    first_tab = asking.driver.current_window_handle
+    asking.driver.switch_to.new_window("tab")
+    try:
+        asking.open(api.url)
+        asking.wait_until(asking.asks_for_token, "the question for a token, in another tab")
+    finally:
+        asking.driver.close()
+        asking.driver.switch_to.window(first_tab)
+
+
+REFUSALS = {
+    "expired": ((401, {"Code": "UnauthorizedError", "Message": "token: it has expired"}), "it has expired"),
+    "withdrawn or forged": (DENIED, "it is not valid, or no longer"),
+    "for something else": (
+        (403, {"Code": "ForbiddenError", "Message": "token: it lacks the scope reports:read"}),
+        "it lacks the scope reports:read",
+    ),
+    "answered by a proxy": ((403, {}), "it is not valid, or no longer"),
+}
+
+
+@pytest.mark.parametrize(("refusal", "reason"), REFUSALS.values(), ids=REFUSALS)
+def test_a_token_that_is_refused_is_forgotten_and_asked_for_again_with_the_reason(
+    asking: Page, api: StubApi, refusal: tuple[int, dict[str, str]], reason: str
+) -> None:
+    asking.enter_token(TOKEN)
+    asking.wait_until(asking.locations, "what the token may see")
+    api.token, api.refusal = "another", refusal
+    asking.script("refresh()")
+    asking.wait_until(asking.asks_for_token, "the question for another token")
+    assert asking.text("#token-reason") == f"The token was refused: {reason}."
+    assert reason in asking.text("#message")
+    assert asking.script("return sessionStorage.length") == 0
+    asking.enter_token("another")
+    asking.wait_until(lambda: asking.text("#message").startswith("Checked at"), "fresh figures")
+
+
+def test_what_another_token_could_see_is_not_shown_to_the_next(asking: Page, api: StubApi) -> None:
+    asking.enter_token(TOKEN)
+    asking.wait_until(lambda: len(asking.locations()) == 4, "what the token may see")
+    api.token, api.locations = "narrow", api.locations[:1]
+    asking.script("refresh()")
+    asking.enter_token("narrow")
+    asking.wait_until(lambda: list(asking.locations()) == ["cold"], "what the other may see, of the same run")
+
+
+def test_who_closes_the_question_for_a_token_is_not_asked_over_and_over(asking: Page, api: StubApi) -> None:
+    asking.find("#close-token").click()
+    asked = len(api.asked)
+    asking.script("document.dispatchEvent(new Event('visibilitychange'))")
+    assert not asking.asks_for_token()
+    assert len(api.asked) == asked
+    assert "token" in asking.text("#message").lower()
+
+
+def test_who_closed_the_question_can_still_enter_a_token(asking: Page) -> None:
+    asking.find("#close-token").click()
+    asking.find("#change-token").click()
+    asking.enter_token(TOKEN)
+    asking.wait_until(asking.locations, "what the token may see")
+
+
+def test_an_answer_to_the_last_token_does_not_take_the_next_one_away(asking: Page) -> None:
+    asking.script("holdToken('next'); askForToken(new Refused('The token was refused.', 'last'))")
+    assert asking.script("return heldToken()") == "next"
