@@ -19,10 +19,11 @@ from chalicelib import errors
 from chalicelib.access import UNAVAILABLE, Access, Scope, access_of
 from chalicelib.aws import Aws, time_limit
 from chalicelib.batch import tally_of
-from chalicelib.buffering import QueuedMessage
+from chalicelib.buffering import read_record
 from chalicelib.counters import Counters
 from chalicelib.dashboard import read_asset, read_page
 from chalicelib.http_cache import entity_tag, known_runs
+from chalicelib.http_errors import HTTP_ERRORS, http_refusal
 from chalicelib.readings import parse_id
 from chalicelib.report_reader import Document, ReportQuery
 from chalicelib.services import Services
@@ -48,20 +49,9 @@ _LONGEST_MESSAGE = 200
 # As Chalice's Response wants them.
 Headers = dict[str, str | list[str]]
 
-HTTP_ERRORS: dict[type[Exception], tuple[int, str, dict[str, str]]] = {
-    errors.ValidationError: (400, "BadRequestError", {}),
-    errors.NotAuthenticatedError: (401, "UnauthorizedError", {}),
-    errors.ForbiddenError: (403, "ForbiddenError", {}),
-    errors.NotFoundError: (404, "NotFoundError", {}),
-    errors.ReadingConflictError: (409, "ConflictError", {}),
-    errors.ReadingInProgressError: (409, "ConflictError", {"Retry-After": "1"}),
-    errors.BodyTooLargeError: (413, "PayloadTooLargeError", {}),
-    errors.ServiceUnavailableError: (503, "ServiceUnavailableError", {"Retry-After": "5"}),
-}
-
 
 def answers_errors(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Answer the errors of a view in Chalice's shape, with the status that HTTP_ERRORS gives them."""
+    """Answer the errors of a view in Chalice's shape, with the status that http_errors gives them."""
 
     @functools.wraps(view)
     def answering_view(*args: Any, **kwargs: Any) -> Any:
@@ -72,7 +62,7 @@ def answers_errors(view: Callable[..., Any]) -> Callable[..., Any]:
         except (BotoCoreError, ClientError) as error:
             logger.exception("a service behind the request failed")
             return _error_response(errors.ServiceUnavailableError("a service behind this one failed, try again"), error)
-        except tuple(HTTP_ERRORS) as error:
+        except HTTP_ERRORS as error:
             return _error_response(error, error.__cause__)
 
     return answering_view
@@ -97,9 +87,9 @@ def fails_by_name(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _error_response(error: Exception, cause: BaseException | None) -> Response:
-    status, code, headers = next(HTTP_ERRORS[type_] for type_ in type(error).__mro__ if type_ in HTTP_ERRORS)
-    logger.warning("request refused", extra={"status": status, "reason": str(error), "cause": repr(cause)})
-    return Response({"Code": code, "Message": str(error)}, {**headers}, status)
+    refusal = http_refusal(error)
+    logger.warning("request refused", extra={"status": refusal.status, "reason": str(error), "cause": repr(cause)})
+    return Response({"Code": refusal.code, "Message": str(error)}, {**refusal.headers}, refusal.status)
 
 
 @app.middleware("http")
@@ -262,18 +252,7 @@ def health() -> dict[str, str]:
 )
 def buffer_measurements(event: SQSEvent) -> None:
     """Move a batch of queued measurements into the landing area of the bucket."""
-    messages = [
-        QueuedMessage(
-            message_id=record["messageId"],
-            body=record["body"],
-            queued_at_ms=int(record["attributes"]["SentTimestamp"])
-            if "SentTimestamp" in record.get("attributes", {})
-            else None,
-            correlation_id=record.get("messageAttributes", {}).get("correlation_id", {}).get("stringValue"),
-        )
-        for record in event.to_dict()["Records"]
-    ]
-    buffered = services.buffer.store(messages)
+    buffered = services.buffer.store([read_record(record) for record in event.to_dict()["Records"]])
     logger.info("batch buffered", extra=msgspec.to_builtins(buffered))
     counters.count(LandedMeasurements=buffered.measurements, QuarantinedMessages=buffered.quarantined_messages)
 

@@ -5,6 +5,7 @@ import logging
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -27,6 +28,17 @@ class QueuedMessage(Struct, frozen=True):
     body: str
     queued_at_ms: int | None
     correlation_id: str | None = None
+
+
+def read_record(record: dict[str, Any]) -> QueuedMessage:
+    """Read a record of the event that SQS invokes a function with."""
+    sent_at_ms = record.get("attributes", {}).get("SentTimestamp")
+    return QueuedMessage(
+        message_id=record["messageId"],
+        body=record["body"],
+        queued_at_ms=None if sent_at_ms is None else int(sent_at_ms),
+        correlation_id=record.get("messageAttributes", {}).get("correlation_id", {}).get("stringValue"),
+    )
 
 
 class Buffered(Struct, frozen=True):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 import duckdb
@@ -39,6 +40,16 @@ _REPORTS_LISTED = 100
 _KEYS_PER_LOG_LINE = 1_000
 
 logger = logging.getLogger(__name__)
+
+
+class _Prepared(NamedTuple):
+    """What an attempt has found in its input; `remembered` is the time from which on later runs must know it."""
+
+    invalid: int
+    watermark: datetime
+    remembered: datetime
+    groups: list[grouping.LocationGroup]
+    seen_hours: list[str]
 
 
 class Receiver:
@@ -108,10 +119,38 @@ class Receiver:
     def _prepare(self, request: RunRequest, previous: Manifest, keys: list[str]) -> RunAnswer:
         # Two attempts at one run may overlap: each writes in a place of its own, and the first manifest decides.
         attempt = f"{request.run_id}/{self._new_uuid()}"
+        prepared = self._drop_duplicates(request, previous, keys, attempt)
+        tasks = [_task(group, attempt, request.run_id, previous) for group in prepared.groups]
+        locations_key = f"scratch/{attempt}/locations.json"
+        self._store.put(locations_key, msgspec.json.encode(tasks))
+        # Sensors do not break in a file, and what becomes of it is no part of the books.
+        broken = self._broken_count.read() if isinstance(request.input, SqsInput) else 0
+        counts = sum((group.counts for group in prepared.groups), Counts(invalid=prepared.invalid))
+        manifest = Manifest(
+            run_id=request.run_id,
+            created_at=request.started_at,
+            previous_run_id=previous.run_id,
+            landing=keys if isinstance(request.input, SqsInput) else [],
+            locations_key=locations_key,
+            locations=len(tasks),
+            reports=previous.reports | {task.location_id: task.report_key for task in tasks},
+            seen=_seen_keys(previous, prepared.remembered, attempt, prepared.seen_hours),
+            watermark=prepared.watermark,
+            counts=counts,
+            totals=previous.totals + counts,
+            broken_sensors=broken,
+            newly_broken_sensors=broken - previous.broken_sensors,
+        )
+        if not self._ledger.write_manifest(manifest):
+            manifest = self._ledger.read_manifest(request.run_id)
+        return _answer(request, manifest)
+
+    def _drop_duplicates(self, request: RunRequest, previous: Manifest, keys: list[str], attempt: str) -> "_Prepared":
+        """Upload what is new, a file for each location, and what of it later runs must remember."""
         with duckdb_session(self._settings.duckdb_memory_limit_mb, self._scratch) as (connection, folder):
             invalid = self._load(connection, folder, request, keys)
-            latest = grouping.watermark(connection, previous.watermark)
-            earliest = grouping.earliest_kept(latest, self._settings.history_hours, self._settings.window_minutes)
+            watermark = grouping.watermark(connection, previous.watermark)
+            earliest = grouping.earliest_kept(watermark, self._settings.history_hours, self._settings.window_minutes)
             remembered = earliest - _REDELIVERY_MAX
             hours = grouping.hours_of_incoming(connection, remembered)
             self._load_seen(connection, folder, [key for hour in hours for key in previous.seen.get(hour, [])])
@@ -124,30 +163,7 @@ class Receiver:
                     *((_seen_key(attempt, hour), file) for hour, file in seen.items()),
                 ]
             )
-        tasks = [_task(group, attempt, request.run_id, previous) for group in groups]
-        locations_key = f"scratch/{attempt}/locations.json"
-        self._store.put(locations_key, msgspec.json.encode(tasks))
-        # Sensors do not break in a file, and what becomes of it is no part of the books.
-        broken = self._broken_count.read() if isinstance(request.input, SqsInput) else 0
-        counts = sum((group.counts for group in groups), Counts(invalid=invalid))
-        manifest = Manifest(
-            run_id=request.run_id,
-            created_at=request.started_at,
-            previous_run_id=previous.run_id,
-            landing=keys if isinstance(request.input, SqsInput) else [],
-            locations_key=locations_key,
-            locations=len(tasks),
-            reports=previous.reports | {task.location_id: task.report_key for task in tasks},
-            seen=_seen_keys(previous, remembered, attempt, list(seen)),
-            watermark=latest,
-            counts=counts,
-            totals=previous.totals + counts,
-            broken_sensors=broken,
-            newly_broken_sensors=broken - previous.broken_sensors,
-        )
-        if not self._ledger.write_manifest(manifest):
-            manifest = self._ledger.read_manifest(request.run_id)
-        return _answer(request, manifest)
+        return _Prepared(invalid, watermark, remembered, groups, list(seen))
 
     def _load(self, connection: duckdb.DuckDBPyConnection, folder: Path, request: RunRequest, keys: list[str]) -> int:
         """Bring the run's input into the database; return how many of its rows are invalid."""

@@ -26,6 +26,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    """Return the parser of all commands; the environment gives the stage and a token where no option does."""
     parser = argparse.ArgumentParser(prog="python -m simulator", description="Sensors and a local cloud.")
     parser.set_defaults(stage=environment.get("THERMONET_STAGE", "dev"))
     commands = parser.add_subparsers(title="commands", required=True)
@@ -41,13 +42,6 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     run.add_argument("--stage", default=environment.get("THERMONET_STAGE", "dev"), help="whose equation must hold")
     run.set_defaults(command=_run, token=environment.get("THERMONET_TOKEN"))
 
-    cloud = commands.add_parser("cloud", help="start the local cloud, until Ctrl-C")
-    cloud.set_defaults(command=_cloud)
-
-    local = commands.add_parser("local", help="serve the routes against the running local cloud")
-    local.add_argument("--port", type=int, default=8000)
-    local.set_defaults(command=_local)
-
     token = commands.add_parser("token", help="mint a bearer token")
     token.add_argument("--stage", default=environment.get("THERMONET_STAGE", "dev"))
     token.add_argument("--subject", required=True, help="whom the token is for")
@@ -56,6 +50,19 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     token.add_argument("--days", type=float, default=1.0, help="until the token expires")
     token.add_argument("--aws", action="store_true", help="sign for AWS even while a local cloud runs")
     token.set_defaults(command=_token)
+
+    _add_makes_commands(commands)
+    return parser
+
+
+def _add_makes_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add what the Makefile's targets call."""
+    cloud = commands.add_parser("cloud", help="start the local cloud, until Ctrl-C")
+    cloud.set_defaults(command=_cloud)
+
+    local = commands.add_parser("local", help="serve the routes against the running local cloud")
+    local.add_argument("--port", type=int, default=8000)
+    local.set_defaults(command=_local)
 
     wheels = commands.add_parser("wheels", help="collect the wheels of the deployment package")
     wheels.set_defaults(command=_wheels)
@@ -70,7 +77,6 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     watch.add_argument("--config", type=Path, default=_FOLDER / "watch.yaml", metavar="FILE.yaml")
     watch.add_argument("--seed", type=int, help="a number that makes the run repeatable")
     watch.set_defaults(command=_watch)
-    return parser
 
 
 # Each command imports what it needs itself: the sensors run without the local cloud's libraries.
