@@ -68,10 +68,11 @@ mutants: setup  ## Change the domain and the protocol in every small way, and li
 test: setup .venv-checkov/.installed  ## Run all tests: unit, functional, infra, e2e
 	@$(BIN)/pytest -n 2 --dist loadgroup
 
-bench: setup  ## Measure analytics on a million measurements, what a reading costs, and its price
-	@$(BIN)/python benchmarks/analytics.py --rows $(or $(ROWS),1000000) --json
+bench: setup  ## Measure what a reading costs, its price, the simulator, and the analytics of a million measurements
 	@$(BIN)/python benchmarks/ingest.py --json
 	@$(BIN)/python benchmarks/cost.py --json
+	@$(BIN)/python benchmarks/simulator.py --json
+	@$(BIN)/python benchmarks/analytics.py --rows $(or $(ROWS),1000000) --json
 
 package: setup  ## Build the deployment package of STAGE (default dev) into .local/package
 	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-us-east-1} $(BIN)/chalice package --stage $(or $(STAGE),dev) .local/package

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # About 10 MB of ids; a process that has seen more broken sensors starts to remember anew.
 _REMEMBERED_MAX = 100_000
 _BATCH_GET_MAX = 100
+_TRANSACTION_MAX = 100
 # DynamoDB leaves keys unprocessed when it is throttled, and cancels transactions that meet on one item; together the
 # waits stay below a second.
 _WAITS_SECONDS = (0.05, 0.2, 0.5)
@@ -43,19 +44,19 @@ class SensorRegistry:
         return sensor_id in self.broken_among([sensor_id])
 
     def broken_among(self, sensor_ids: Iterable[str]) -> set[str]:
-        """Tell which of the sensors are latched, registering the new ones: a call for each hundred, one for each new.
+        """Tell which of the sensors are latched, registering the new ones: a call for each hundred, two with new ones.
 
         Raises ServiceUnavailableError when DynamoDB keeps leaving keys unread.
         """
         asked = set(sensor_ids)
-        broken = asked & self._known_broken
-        unknown = sorted(asked - broken)
+        known_broken = asked & self._known_broken
+        unknown = sorted(asked - known_broken)
         found = self._find_all(unknown)
-        for sensor_id in unknown:
-            if found[sensor_id] if sensor_id in found else self._register(sensor_id):
-                self._remember(sensor_id)
-                broken.add(sensor_id)
-        return broken
+        found |= self._register_all([sensor_id for sensor_id in unknown if sensor_id not in found])
+        newly_known = {sensor_id for sensor_id, broken in found.items() if broken}
+        for sensor_id in newly_known:
+            self._remember(sensor_id)
+        return known_broken | newly_known
 
     def find(self, sensor_id: str) -> bool | None:
         """Tell whether the sensor is latched, None when it is unknown; consistent with every finished write."""
@@ -138,15 +139,36 @@ class SensorRegistry:
             ]
         )
 
+    def _register_all(self, sensor_ids: list[str]) -> dict[str, bool]:
+        """Register the sensors unless they are there already; return whether what is there is broken."""
+        registered: dict[str, bool] = {}
+        for start in range(0, len(sensor_ids), _TRANSACTION_MAX):
+            registered |= self._register_together(sensor_ids[start : start + _TRANSACTION_MAX])
+        return registered
+
+    def _register_together(self, sensor_ids: list[str]) -> dict[str, bool]:
+        if len(sensor_ids) > 1:
+            try:
+                self._dynamodb.transact_write_items(
+                    TransactItems=[{"Put": self._registration(sensor_id)} for sensor_id in sensor_ids]
+                )
+                return dict.fromkeys(sensor_ids, False)
+            except self._dynamodb.exceptions.TransactionCanceledException:
+                # Others are registering some of them just now.
+                pass
+        return {sensor_id: self._register(sensor_id) for sensor_id in sensor_ids}
+
+    def _registration(self, sensor_id: str) -> Any:
+        return {
+            "TableName": self._table_name,
+            "Item": {"sensor_id": {"S": sensor_id}, "broken": {"BOOL": False}},
+            "ConditionExpression": "attribute_not_exists(sensor_id)",
+        }
+
     def _register(self, sensor_id: str) -> bool:
         """Write a working sensor unless it is there already; return whether what is there is broken."""
         try:
-            self._dynamodb.put_item(
-                TableName=self._table_name,
-                Item={"sensor_id": {"S": sensor_id}, "broken": {"BOOL": False}},
-                ConditionExpression="attribute_not_exists(sensor_id)",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
+            self._dynamodb.put_item(**self._registration(sensor_id), ReturnValuesOnConditionCheckFailure="ALL_OLD")
         except self._dynamodb.exceptions.ConditionalCheckFailedException as conflict:
             # The stubs do not know of the item that ReturnValuesOnConditionCheckFailure asks for.
             return bool(conflict.response["Item"]["broken"]["BOOL"])  # type: ignore[typeddict-item]

@@ -28,4 +28,6 @@ def show_progress(total_runtime_seconds: float, console: Console) -> Iterator[Ca
 
 def _describe(progress: Progress) -> str:
     text = f"{progress.sent} sent, {progress.broken} broken, {progress.failed} failed"
+    if progress.mismatches:
+        text += f", {progress.mismatches} answered wrong"
     return f"{text}, {progress.late_seconds:.1f} s late" if progress.late_seconds >= 1 else text

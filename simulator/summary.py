@@ -28,6 +28,7 @@ class Progress(Struct, frozen=True):
     sent: int
     broken: int
     failed: int
+    mismatches: int
     late_seconds: float
 
 
@@ -137,6 +138,7 @@ class Tally:
             sent=self._sent,
             broken=self._by_status[Status.BROKEN],
             failed=self._by_error.total(),
+            mismatches=self._mismatches,
             late_seconds=self._late_seconds,
         )
 

@@ -81,9 +81,10 @@ class FakeDynamoDb:
         return {}
 
     def transact_write_items(self, *, TransactItems: list[dict[str, Any]]) -> dict[str, Any]:
-        updates = [item["Update"] for item in TransactItems]
-        self._table("transact_write_items", updates[0]["TableName"])
-        reasons = [self._reason_against(**update) for update in updates]
+        writes = [write for item in TransactItems for write in item.values()]
+        self._table("transact_write_items", writes[0]["TableName"])
+        assert 1 <= len(writes) <= 100
+        reasons = [self._reason_against(**write) for write in writes]
         if self.conflicts:
             self.conflicts -= 1
             reasons[-1] = "TransactionConflict"
@@ -91,13 +92,16 @@ class FakeDynamoDb:
             error = {"Code": "TransactionCanceledException", "Message": "no"}
             response: Any = {"Error": error, "CancellationReasons": [{"Code": reason} for reason in reasons]}
             raise TransactionCanceledException(response, "TransactWriteItems")
-        for update in updates:
-            self._update(update["TableName"], update["Key"], update["UpdateExpression"], update)
+        for write in writes:
+            if "Item" in write:
+                self._write(write["TableName"], self._key(write["TableName"], write["Item"]), write["Item"])
+            else:
+                self._update(write["TableName"], write["Key"], write["UpdateExpression"], write)
         return {}
 
-    def _reason_against(self, *, TableName: str, Key: Item, **condition: Any) -> str:
+    def _reason_against(self, *, TableName: str, Key: Item | None = None, **write: Any) -> str:
         try:
-            self._check(self.tables[TableName].get(self._key(TableName, Key)), condition)
+            self._check(self.tables[TableName].get(self._key(TableName, Key or write["Item"])), write)
         except ConditionalCheckFailedException:
             return "ConditionalCheckFailed"
         return "None"

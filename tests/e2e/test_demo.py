@@ -12,13 +12,18 @@ import pytest
 from simulator.emulator import PROJECT
 from tests.e2e.naive_moving_average import TOLERANCE_CELSIUS, greatest_difference
 
+FAULTY = """
+meta: {locations: 8, sensors: 5}
+timer: {total_runtime_seconds: 4, min_delay_seconds: 0.2, max_delay_seconds: 0.6, time_scale: 45}
+load: {workers: 4, batch_size: 20}
+faults: {duplicate_rate: 0.2, malformed_rate: 0.1, late_rate: 0.1, out_of_order_rate: 0.2}
+"""
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the demo leaves behind after ending with exit code 0."""
-    folder = tmp_path_factory.mktemp("demo") / "out"
+
+def run_demo(folder: Path, *options: str) -> str:
+    """Run the demo, which must end with exit code 0, and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "simulator", "demo", "--out", str(folder), "--seed", "7"],
+        [sys.executable, "-m", "simulator", "demo", "--out", str(folder), "--seed", "7", *options],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -26,7 +31,14 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the books balance" in done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the demo leaves behind."""
+    folder = tmp_path_factory.mktemp("demo") / "out"
+    assert "the books balance" in run_demo(folder)
     return folder
 
 
@@ -64,3 +76,14 @@ def test_the_page_asks_the_network_for_nothing(out: Path) -> None:
     page = (out / "report.html").read_text()
     assert not re.findall(r"""(?:src|href|action)\s*=\s*["']?(?!data:)\S""", page)
     assert "default-src 'none'" in page
+
+
+def test_batches_with_every_kind_of_fault_are_answered_right_and_counted_once(tmp_path: Path) -> None:
+    config = tmp_path / "faulty.yaml"
+    config.write_text(FAULTY)
+    printed = run_demo(tmp_path / "out", "--config", str(config))
+    assert "every answer is the expected one" in printed
+    books = re.search(r"reported \+ (\d+) duplicates", printed)
+    assert books is not None
+    assert int(books[1]) > 0
+    assert greatest_difference(tmp_path / "out") <= TOLERANCE_CELSIUS
