@@ -31,9 +31,7 @@ def print_token(
     """
     if not 0 < len(subject) <= SUBJECT_CHARACTERS_MAX:
         raise ValidationError(f"subject: must have 1 to {SUBJECT_CHARACTERS_MAX} characters")
-    for location in locations:
-        if location != ALL_LOCATIONS:
-            parse_id("location", location)
+    locations = [one if one == ALL_LOCATIONS else parse_id("location", one) for one in locations]
     if not (math.isfinite(days) and 0 < days <= _DAYS_MAX):
         raise ValidationError(f"days: must be more than 0 and at most {_DAYS_MAX}")
     cloud = None if use_aws else find_cloud(LOCAL_FOLDER)
