@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 _REMEMBERED_MAX = 100_000
 # Each claim is a call that the request waits for.
 _ALERTS_PER_REQUEST = 20
+# While claims are slow, the request needs what time is left for its own end.
+_CLAIMING_SECONDS_MAX = 2.0
 _PUBLISH_BATCH_MAX = 10
 
 
@@ -93,6 +95,8 @@ class Alerts:
             alerts: list[_Alert] = []
             try:
                 for alert in due[start : start + _PUBLISH_BATCH_MAX]:
+                    if self._clock() - now > _CLAIMING_SECONDS_MAX:
+                        break
                     is_ours, quiet_until = self._claim(alert.claim, now)
                     claimed[alert.claim] = quiet_until
                     if is_ours:

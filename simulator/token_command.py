@@ -31,16 +31,15 @@ def print_token(
     """
     if not 0 < len(subject) <= SUBJECT_CHARACTERS_MAX:
         raise ValidationError(f"subject: must have 1 to {SUBJECT_CHARACTERS_MAX} characters")
-    for location in locations:
-        if location != ALL_LOCATIONS:
-            parse_id("location", location)
+    locations = [one if one == ALL_LOCATIONS else parse_id("location", one) for one in locations]
     if not (math.isfinite(days) and 0 < days <= _DAYS_MAX):
         raise ValidationError(f"days: must be more than 0 and at most {_DAYS_MAX}")
     cloud = None if use_aws else find_cloud(LOCAL_FOLDER)
-    is_local = cloud is not None and cloud.stage == stage
-    signer = f"the local cloud at {cloud.endpoint_url}" if cloud and is_local else f"stage {stage} on AWS"
+    if cloud is not None and cloud.stage != stage:
+        cloud = None
+    signer = f"the local cloud at {cloud.endpoint_url}" if cloud else f"stage {stage} on AWS"
     try:
-        keys = read_keys(stage, _local_ssm(cloud.environment) if cloud and is_local else boto3.client("ssm"))
+        keys = read_keys(stage, _local_ssm(cloud.environment) if cloud else boto3.client("ssm"))
     except (BotoCoreError, ClientError) as error:
         raise TokenError(f"the signing keys of {signer} cannot be read: {error}") from None
     token = mint_token(keys, subject, scopes=scopes, locations=locations, lifetime_seconds=days * DAY_SECONDS)

@@ -4,7 +4,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
@@ -155,6 +155,38 @@ def aws_calls(monkeypatch: pytest.MonkeyPatch) -> AwsCalls:
 
     monkeypatch.setattr(BaseClient, "_make_api_call", watched)
     return calls
+
+
+@dataclass
+class Faults:
+    """Calls that fail: operation, part of the table's or parameter's name, error, and whether it had its effect."""
+
+    failing: list[tuple[str, str, Exception, bool]] = field(default_factory=list)
+    failed: int = 0
+
+    def fault_of(self, operation: str, parameters: dict[str, Any]) -> tuple[Exception | None, bool]:
+        named = json.dumps(parameters, default=str)
+        for name, where, error, had_effect in self.failing:
+            if operation == name and where in named:
+                self.failed += 1
+                return error, had_effect
+        return None, True
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
+    """Let calls fail from now on, as the test says."""
+    faults, make_api_call = Faults(), BaseClient._make_api_call
+
+    def faulty(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
+        error, had_effect = faults.fault_of(operation, parameters)
+        answer = make_api_call(client, operation, parameters) if had_effect else None
+        if error:
+            raise error
+        return answer
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", faulty)
+    return faults
 
 
 @pytest.fixture

@@ -184,6 +184,22 @@ def test_more_alerts_than_fit_a_request_are_left_to_the_next_readings(new_proces
     assert len(sns.published) == 50
 
 
+def test_claims_that_are_slow_do_not_use_up_the_time_of_their_request(new_process, sns, dynamodb, clock, monkeypatch):
+    put_item = dynamodb.put_item
+
+    def slow_put_item(**parameters):
+        clock.now += 0.9
+        return put_item(**parameters)
+
+    monkeypatch.setattr(dynamodb, "put_item", slow_put_item)
+    alerts = new_process()
+    answers = [(answer(sensor_id=str(number)), 0.5) for number in range(15)]
+    alerts.consider(answers)
+    assert len(sns.published) == 3
+    alerts.consider(answers)
+    assert len(sns.published) == 6
+
+
 def test_entries_of_a_batch_that_the_topic_refuses_are_tried_again_by_the_next_readings(new_process, sns, dynamodb):
     alerts = new_process()
     sns.refused = {"Sensor 1:"}
