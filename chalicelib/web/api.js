@@ -24,7 +24,7 @@ function holdToken(token) {
 async function get(path) {
   const token = heldToken();
   // The API would say no more, and the browser's console would complain.
-  if (!token) throw new Refused("A token is needed.", token);
+  if (!token) throw new Refused("A token with the scope reports:read is needed.", token);
   const known = answers.get(path);
   const headers = { Authorization: `Bearer ${token}` };
   if (known) headers["If-None-Match"] = known.etag;

@@ -20,7 +20,7 @@ def test_without_a_token_nothing_is_asked_or_shown_and_the_console_stays_silent(
     assert asking.locations() == {}
     assert api.asked == []
     assert asking.complaints() == []
-    assert asking.text("#token-reason") == "A token is needed."
+    assert asking.text("#token-reason") == "A token with the scope reports:read is needed."
 
 
 def test_a_token_is_sent_with_every_request_for_data(asking: Page, api: StubApi) -> None:
