@@ -84,16 +84,8 @@ class Bench:
     """The app on instant AWS."""
 
     def __init__(self) -> None:
-        import app  # noqa: PLC0415 - only after logging is redirected
-        from chalicelib.services import Services  # noqa: PLC0415
-
-        self._app = app.app
         self.aws = InstantAws()
-        resources = Resources("registry", "idempotency", "ledger", "bucket", "queue", "topic", "machine")
-        stand_in = SimpleNamespace(
-            resources=resources, dynamodb=self.aws, sqs=self.aws, sns=self.aws, stage="dev", ssm=None
-        )
-        app.services = Services(app.SETTINGS, stand_in)
+        self.run_on(self.aws, sqs=self.aws, sns=self.aws)
         self._numbers = itertools.count()
         self._started_at = datetime.now(UTC) - timedelta(hours=1)
         access = Access("benchmark", time.time() + 86_400, frozenset(Scope), frozenset({ALL_LOCATIONS}))
@@ -105,6 +97,16 @@ class Bench:
             aws_request_id="1",
             get_remaining_time_in_millis=lambda: LAMBDA_TIMEOUT_MS,
         )
+
+    def run_on(self, dynamodb: Any, **clients: Any) -> None:
+        """Let the app, as a process that has just started, use these clients."""
+        import app  # noqa: PLC0415 - only after logging is redirected
+        from chalicelib.services import Services  # noqa: PLC0415
+
+        self._app = app.app
+        resources = Resources("registry", "idempotency", "ledger", "bucket", "queue", "topic", "machine")
+        stand_in = SimpleNamespace(resources=resources, dynamodb=dynamodb, stage="dev", ssm=None, **clients)
+        app.services = Services(app.SETTINGS, stand_in)
 
     def reading(self) -> dict[str, Any]:
         """Return a reading of a sensor's own clock, like none before."""
@@ -137,10 +139,10 @@ class Bench:
             "isBase64Encoded": False,
         }
 
-    def answer(self, event: dict[str, Any]) -> dict[str, Any]:
-        """Answer an event; raises AssertionError for anything but success."""
+    def answer(self, event: dict[str, Any], expected: int = HTTPStatus.OK) -> dict[str, Any]:
+        """Answer an event; raises AssertionError for anything but the expected status."""
         response: dict[str, Any] = self._app(event, self._context)
-        assert response["statusCode"] == HTTPStatus.OK, response
+        assert response["statusCode"] == expected, response
         return response
 
 

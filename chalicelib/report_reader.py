@@ -4,7 +4,7 @@ Content is passed on as it was stored, bytes for bytes; decoding it would cost m
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection, Container
 from datetime import datetime
 
 import msgspec
@@ -15,7 +15,7 @@ from chalicelib.ledger import Ledger, Manifest, run_of_report
 from chalicelib.object_store import ObjectStore
 from chalicelib.readings import Timestamp
 from chalicelib.report import Report
-from chalicelib.run_summary import LocationsSummary, locations_summary_key, run_summary_key
+from chalicelib.run_summary import LocationLatest, LocationsSummary, locations_summary_key, run_summary_key
 from chalicelib.validation import decode_json
 
 NO_RUN = "none"
@@ -39,28 +39,30 @@ class Document(Struct, frozen=True):
 class ReportReader:
     """Answers readers with at most 3 AWS calls; `known` are the runs whose answer a caller already has.
 
-    A manifest never changes, so the last one is remembered.
+    A manifest and the latest of a run never change, so those of the last run asked for are remembered.
     """
 
     def __init__(self, ledger: Ledger, store: ObjectStore) -> None:
         self._ledger = ledger
         self._store = store
         self._manifest: Manifest | None = None
+        self._latest: tuple[str, dict[str, LocationLatest]] = (NO_RUN, {})
 
     def latest_run(self, known: Container[str]) -> Document:
         """Return the committed run's summary; raises NotFoundError before the first."""
         return self._follow_head(lambda head: self._fetch(head, run_summary_key(head), known), None)
 
-    def locations(self, known: Container[str], allowed: Container[str] | None) -> Document:
+    def locations(self, known: Container[str], allowed: Collection[str] | None) -> Document:
         """Return the latest of every location, or of those `allowed`; of none before the first run."""
-        document = self._follow_head(
-            lambda head: self._fetch(head, locations_summary_key(head), known), Document(NO_RUN, _NO_LOCATIONS)
-        )
-        if allowed is None or document.content is None:
-            return document
-        everywhere = decode_json(document.content, LocationsSummary).locations
-        visible = LocationsSummary([latest for latest in everywhere if latest.location_id in allowed])
-        return Document(document.run_id, msgspec.json.encode(visible))
+
+        def read(head: str) -> Document:
+            if allowed is None or head in known:
+                return self._fetch(head, locations_summary_key(head), known)
+            latest = self._latest_of(head)
+            visible = LocationsSummary([latest[one] for one in sorted(allowed) if one in latest])
+            return Document(head, msgspec.json.encode(visible))
+
+        return self._follow_head(read, Document(NO_RUN, _NO_LOCATIONS))
 
     def report(self, location_id: str, known: Container[str], since: datetime | None) -> Document:
         """Return a location's report, with only the minutes that begin at `since` or later if it is given.
@@ -98,6 +100,12 @@ class ReportReader:
         if manifest is None or manifest.run_id != run_id:
             self._manifest = manifest = self._ledger.read_manifest(run_id)
         return manifest
+
+    def _latest_of(self, run_id: str) -> dict[str, LocationLatest]:
+        if self._latest[0] != run_id:
+            everywhere = decode_json(self._store.get(locations_summary_key(run_id)), LocationsSummary)
+            self._latest = run_id, {latest.location_id: latest for latest in everywhere.locations}
+        return self._latest[1]
 
     def _fetch(self, run_id: str, key: str, known: Container[str]) -> Document:
         return Document(run_id, None if run_id in known else self._store.get(key))

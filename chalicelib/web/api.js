@@ -22,15 +22,16 @@ function holdToken(token) {
 }
 
 async function get(path) {
-  const known = answers.get(path);
-  const headers = {};
   const token = heldToken();
-  if (token) headers.Authorization = `Bearer ${token}`;
+  // The API would say no more, and the browser's console would complain.
+  if (!token) throw new Refused("A token with the scope reports:read is needed.", token);
+  const known = answers.get(path);
+  const headers = { Authorization: `Bearer ${token}` };
   if (known) headers["If-None-Match"] = known.etag;
   const response = await fetch(path, { headers, cache: "no-store", credentials: "omit" });
   if (response.status === 304) return known.data;
   if (response.status === 401 || response.status === 403) {
-    throw new Refused(token ? await reasonOf(response) : "A token is needed.", token);
+    throw new Refused(await reasonOf(response), token);
   }
   if (response.status === 404) return null;
   if (!response.ok) throw new Error(`the API answered ${response.status}`);

@@ -97,9 +97,11 @@ class Page:
         self.driver.save_screenshot(str(path))
 
 
-def opened(page: Page, url: str) -> Page:
-    """Open the page and wait for its figures."""
+def opened(page: Page, url: str, token: str) -> Page:
+    """Open the page, give it the token if it has none, and wait for its figures."""
     page.open(url)
+    if page.asks_for_token():
+        page.enter_token(token)
     page.wait_until(lambda: page.locations() and page.all(".uplot canvas"), "locations and a chart")
     return page
 

@@ -16,8 +16,8 @@ from chalicelib import dashboard
 STAGE_PATH = "/dev/"
 _START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 _LIMITS = {"TEMPERATURE_TOO_LOW": 20.0, "OK": 100.0, "TEMPERATURE_TOO_HIGH": 250.0}
+TOKEN = "head.claims.signature"
 # What API Gateway itself answers.
-UNAUTHORIZED = (401, {"message": "Unauthorized"})
 DENIED = (403, {"Message": "User is not authorized to access this resource"})
 
 
@@ -28,10 +28,10 @@ class StubApi:
         self.run: dict[str, Any] | None = None
         self.locations: list[dict[str, Any]] = []
         self.reports: dict[str, dict[str, Any]] = {}
-        # The only token that is let in, None for an API that asks for none.
-        self.token: str | None = None
+        # The only token that is let in.
+        self.token = TOKEN
         self.failing = False
-        # What it says to any other.
+        # What it says to anybody else.
         self.refusal: tuple[int, dict[str, str]] = DENIED
         self.asked: list[str] = []
         self.authorizations: list[str | None] = []
@@ -64,8 +64,8 @@ class StubApi:
         self.authorizations.append(authorization)
         if self.failing:
             return 503, {"Code": "ServiceUnavailableError", "Message": "try again"}, ""
-        if self.token is not None and authorization != f"Bearer {self.token}":
-            return *(UNAUTHORIZED if authorization is None else self.refusal), ""
+        if authorization != f"Bearer {self.token}":
+            return *self.refusal, ""
         content = self._content(path)
         if content is None or self.run is None:
             return 404, {"Code": "NotFoundError", "Message": "not there"}, ""

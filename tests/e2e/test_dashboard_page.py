@@ -3,7 +3,7 @@
 import pytest
 
 from tests.e2e.browser import Page, needs_chromium, opened
-from tests.e2e.stub_api import StubApi
+from tests.e2e.stub_api import TOKEN, StubApi
 
 pytestmark = needs_chromium
 
@@ -16,7 +16,7 @@ def shown(page: Page, *locations: str) -> bool:
 
 
 def test_every_location_has_its_average_and_the_status_of_it(page: Page, api: StubApi) -> None:
-    opened(page, api.url)
+    opened(page, api.url, TOKEN)
     assert page.locations() == {
         "cold": ["too low", "12.00 °C", "2026-03-01 09:29"],
         "fine": ["OK", "21.50 °C", "2026-03-01 09:29"],
@@ -26,7 +26,7 @@ def test_every_location_has_its_average_and_the_status_of_it(page: Page, api: St
 
 
 def test_the_last_run_shows_its_books(page: Page, api: StubApi) -> None:
-    facts = opened(page, api.url).facts()
+    facts = opened(page, api.url, TOKEN).facts()
     assert facts["Started, UTC"] == "2026-03-01 10:00"
     assert {name: facts[name] for name in FIGURES} == {
         "Measurements": "4,800",
@@ -38,7 +38,7 @@ def test_the_last_run_shows_its_books(page: Page, api: StubApi) -> None:
 
 
 def test_a_chosen_location_is_charted_and_listed(page: Page, api: StubApi) -> None:
-    opened(page, api.url)
+    opened(page, api.url, TOKEN)
     page.find("[data-location=warm]").click()
     page.wait_until(lambda: page.text("#chart-heading") == "Location warm", "the chart of warm")
     page.wait_until(lambda: page.script("return state.report.location_id") == "warm", "the report of warm")
@@ -53,7 +53,7 @@ def test_a_minute_under_the_pointer_and_under_the_arrow_keys_tells_its_values(pa
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
-    opened(page, api.url)
+    opened(page, api.url, TOKEN)
     ActionChains(page.driver).move_to_element(page.find(".u-over")).perform()
     page.wait_until(lambda: "°C" in page.text(".u-legend"), "values in the legend")
     page.find("#chart").send_keys(Keys.ARROW_LEFT * 100, Keys.ARROW_RIGHT)
@@ -63,12 +63,12 @@ def test_a_minute_under_the_pointer_and_under_the_arrow_keys_tells_its_values(pa
 def test_a_gap_longer_than_the_window_is_not_drawn_over(page: Page, api: StubApi) -> None:
     for report in api.reports.values():
         del report["minutes"][10:20]
-    opened(page, api.url)
+    opened(page, api.url, TOKEN)
     assert page.script("return state.chart.data[1].filter(mean => mean === null).length") == 1
 
 
 def test_a_new_run_appears_by_itself_and_an_old_one_is_not_sent_again(page: Page, api: StubApi) -> None:
-    opened(page, api.url)
+    opened(page, api.url, TOKEN)
     page.script("refresh()")
     page.wait_until(lambda: api.asked.count("runs/latest") >= 2, "a second look")
     assert api.asked.count("locations") == 1
@@ -79,7 +79,7 @@ def test_a_new_run_appears_by_itself_and_an_old_one_is_not_sent_again(page: Page
 
 def test_names_and_figures_from_outside_stay_text(page: Page, api: StubApi) -> None:
     api.commit("run-1", {HOSTILE: 21.0})
-    opened(page, api.url)
+    opened(page, api.url, TOKEN)
     assert page.text("#chart-heading") == f"Location {HOSTILE}"
     assert list(page.locations()) == [HOSTILE]
     assert page.driver.title == "Thermonet"
@@ -87,7 +87,7 @@ def test_names_and_figures_from_outside_stay_text(page: Page, api: StubApi) -> N
 
 
 def test_the_browser_is_told_to_refuse_markup_and_addresses_from_elsewhere(page: Page, api: StubApi) -> None:
-    opened(page, api.url)
+    opened(page, api.url, TOKEN)
     refused = "try { document.body.innerHTML = '<b>markup</b>'; return 'taken' } catch (error) { return error.name }"
     assert page.script(refused) == "TypeError"
     page.script("fetch('http://127.0.0.1:9/').catch(() => {})")
@@ -95,7 +95,7 @@ def test_the_browser_is_told_to_refuse_markup_and_addresses_from_elsewhere(page:
 
 
 def test_an_api_that_fails_is_told_and_the_last_figures_stay(page: Page, api: StubApi) -> None:
-    opened(page, api.url)
+    opened(page, api.url, TOKEN)
     api.failing = True
     page.find("#refresh").click()
     page.wait_until(lambda: "503" in page.text("#message"), "the failure")
@@ -108,13 +108,14 @@ def test_an_api_that_fails_is_told_and_the_last_figures_stay(page: Page, api: St
 def test_before_the_first_run_the_page_says_what_it_waits_for(page: Page, api: StubApi) -> None:
     api.run = None
     page.open(api.url)
+    page.enter_token(TOKEN)
     page.wait_until(lambda: "No run has been committed yet" in page.text("#message"), "the message")
     assert page.locations() == {}
 
 
 def test_thousands_of_locations_are_narrowed_down_by_name(page: Page, api: StubApi) -> None:
     api.commit("run-1", {f"place-{number:05}": 21.0 for number in range(3_000)})
-    opened(page, api.url)
+    opened(page, api.url, TOKEN)
     assert len(page.locations()) == 200
     assert page.text("#locations-note") == "2,800 more: narrow the names down."
     page.find("#filter").send_keys("02999")
@@ -124,7 +125,7 @@ def test_thousands_of_locations_are_narrowed_down_by_name(page: Page, api: StubA
 def test_arrow_keys_move_among_locations_and_focus_survives_a_new_run(page: Page, api: StubApi) -> None:
     from selenium.webdriver.common.keys import Keys
 
-    opened(page, api.url)
+    opened(page, api.url, TOKEN)
     page.script("document.querySelector('[data-location=cold]').focus()")
     page.driver.switch_to.active_element.send_keys(Keys.ARROW_DOWN)
     page.driver.switch_to.active_element.send_keys(Keys.ENTER)
@@ -136,7 +137,7 @@ def test_arrow_keys_move_among_locations_and_focus_survives_a_new_run(page: Page
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_the_console_stays_silent(page: Page, api: StubApi) -> None:
-    opened(page, api.url)
+    opened(page, api.url, TOKEN)
     assert all(address.startswith(api.url) for address in page.requested())
     assert page.complaints() == []
 
@@ -148,7 +149,7 @@ def nameless(page: Page, within: str) -> list[str]:
 
 
 def test_every_control_has_a_name_and_the_page_a_language(page: Page, api: StubApi) -> None:
-    opened(page, api.url)
+    opened(page, api.url, TOKEN)
     page.script("document.querySelector('details').open = true")
     assert nameless(page, "header") + nameless(page, "main") == []
     page.find("#change-token").click()
@@ -193,7 +194,7 @@ def test_all_text_stands_out_from_what_is_behind_it(page: Page, api: StubApi, sc
     page.driver.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )
-    opened(page, api.url)
+    opened(page, api.url, TOKEN)
     contrasts = page.script(CONTRASTS)
     page.find("#change-token").click()
     with_dialog = page.script(CONTRASTS)
@@ -207,7 +208,7 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(page: Page, api: Stu
     page.driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
     )
-    opened(page, api.url)
+    opened(page, api.url, TOKEN)
     assert page.script("return document.documentElement.scrollWidth") <= 360
     assert page.script("return document.querySelector('.uplot').getBoundingClientRect().right") <= 360
     page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

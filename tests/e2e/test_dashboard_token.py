@@ -3,25 +3,24 @@
 import pytest
 
 from tests.e2e.browser import Page, needs_chromium, opened
-from tests.e2e.stub_api import DENIED, StubApi
+from tests.e2e.stub_api import DENIED, TOKEN, StubApi
 
 pytestmark = needs_chromium
-
-TOKEN = "head.claims.signature"
 
 
 @pytest.fixture
 def asking(page: Page, api: StubApi) -> Page:
-    """The page of an API that wants a token, and has none yet."""
-    api.token = TOKEN
+    """The page without a token."""
     page.open(api.url)
     page.wait_until(page.asks_for_token, "the question for a token")
     return page
 
 
-def test_without_a_token_nothing_is_shown_and_one_is_asked_for(asking: Page) -> None:
+def test_without_a_token_nothing_is_asked_or_shown_and_the_console_stays_silent(asking: Page, api: StubApi) -> None:
     assert asking.locations() == {}
-    assert asking.text("#token-reason") == "A token is needed."
+    assert api.asked == []
+    assert asking.complaints() == []
+    assert asking.text("#token-reason") == "A token with the scope reports:read is needed."
 
 
 def test_a_token_is_sent_with_every_request_for_data(asking: Page, api: StubApi) -> None:
@@ -37,7 +36,7 @@ def test_a_token_is_sent_with_every_request_for_data(asking: Page, api: StubApi)
 def test_a_token_is_kept_while_the_tab_is_open_and_nowhere_else(asking: Page, api: StubApi) -> None:
     asking.enter_token(TOKEN)
     asking.wait_until(asking.locations, "what the token may see")
-    assert not opened(asking, api.url).asks_for_token()
+    assert not opened(asking, api.url, "unused").asks_for_token()
     assert asking.script("return [localStorage.length, document.cookie, location.search]") == [0, "", ""]
     first_tab = asking.driver.current_window_handle
     asking.driver.switch_to.new_window("tab")

@@ -9,11 +9,15 @@ import time
 import jwt
 import pytest
 
+from chalicelib.landing import encode_landing
+from chalicelib.object_store import ObjectStore
+from chalicelib.settings import load_settings
 from simulator.tokens import mint_token
-from tests.factories import posted
+from tests.factories import NOW, landed, posted
 from tests.fakes import service_error
 from tests.functional.conftest import SIGNING_KEYS
 from tests.functional.test_post_readings import assert_refused
+from tests.workflow_player import WorkflowPlayer
 
 CLAIMS = {"sub": "gateway-7", "exp": time.time() + 86_400, "scope": "readings:write", "locations": ["a"]}
 
@@ -254,3 +258,28 @@ def test_the_report_of_another_location_is_forbidden_whether_there_is_one_or_not
     token = sign({**CLAIMS, "scope": "reports:read"})
     response = stage.http.get("/locations/b/report", headers={"Authorization": f"Bearer {token}"})
     assert_refused(response, 403, "location_id: ")
+
+
+def test_the_locations_of_a_token_are_all_that_it_shows(stage):
+    player = WorkflowPlayer(
+        load_settings("dev").analytics, ObjectStore(stage.resources["bucket"], stage.aws("s3")), stage.aws("dynamodb")
+    )
+    token = sign({**CLAIMS, "scope": "reports:read", "locations": ["a", "nowhere", "c"]})
+
+    def shown(*locations):
+        lines = [landed(location, location, 20.0, NOW) for location in locations]
+        stage.put_object(f"landing/{len(locations)}.jsonl.gz", encode_landing(lines))
+        player.run(f"run-{len(locations)}", NOW)
+        answer = stage.http.get("/locations", headers={"Authorization": f"Bearer {token}"})
+        return [one["location_id"] for one in answer.json_body["locations"]]
+
+    assert stage.http.get("/locations", headers={"Authorization": f"Bearer {token}"}).json_body == {"locations": []}
+    assert shown("a", "b") == ["a"]
+    assert shown("a", "b", "c") == ["a", "c"]
+
+
+def test_a_sensor_and_the_books_of_a_run_are_shown_to_every_reader(stage):
+    stage.post(posted(sensor_id="s", location_id="b"))
+    headers = {"Authorization": f"Bearer {sign({**CLAIMS, 'scope': 'reports:read'})}"}
+    assert stage.http.get("/sensors/s", headers=headers).json_body == {"sensor_id": "s", "broken": False}
+    assert stage.http.get("/runs/latest", headers=headers).json_body["Message"] == "no run has been committed yet"
