@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from chalicelib.access import ALL_LOCATIONS, Scope
 from chalicelib.errors import ThermonetError, ValidationError
@@ -91,7 +92,20 @@ def _run(options: argparse.Namespace) -> int:
             token = options.token_file.read_text(encoding="utf-8").strip()
         except UnicodeDecodeError:
             raise ValidationError(f"{options.token_file}: not text") from None
-    return run_sensors(options.stage, options.config, options.url, options.seed, options.dump, token or None)
+    if not token:
+        token = _local_token(options.url)
+    return run_sensors(options.stage, options.config, options.url, options.seed, options.dump, token)
+
+
+def _local_token(url: str) -> str | None:
+    """Return the running local cloud's token if the URL is of it, or of `make local`."""
+    from simulator.local_cloud import LOCAL_PORT, find_cloud  # noqa: PLC0415
+
+    host = urlsplit(url).netloc
+    cloud = find_cloud()
+    if cloud and host in {urlsplit(cloud.api_url).netloc, f"127.0.0.1:{LOCAL_PORT}", f"localhost:{LOCAL_PORT}"}:
+        return cloud.token
+    return None
 
 
 def _cloud(options: argparse.Namespace) -> int:

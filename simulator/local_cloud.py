@@ -16,6 +16,9 @@ from simulator.cloud import Cloud, CloudFile, LocalCloudError, local_cloud
 from simulator.emulator import LOCAL_FOLDER, PROJECT, answers
 from simulator.signals import signals_as_interrupt
 
+# Where `chalice local` serves unless told otherwise.
+LOCAL_PORT = 8000
+
 
 def wait_for_its_end(cloud: Cloud, _console: Console) -> None:
     """Leave the cloud alone."""
