@@ -46,7 +46,7 @@ def wait_for(condition: Callable[[], Any], timeout_seconds: float = 60) -> None:
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
+        time.sleep(0.25)
 
 
 def deployed_policy(cloud: Cloud, function: str) -> tuple[str, str, dict[str, Any]]:
@@ -73,3 +73,15 @@ def without_action(cloud: Cloud, function: str, action: str) -> Iterator[None]:
         yield
     finally:
         iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(policy))
+
+
+@contextmanager
+def retried_at_once(cloud: Cloud) -> Iterator[None]:
+    """Let a message come back to the consumer after a second, not after a minute."""
+    sqs, queue_url = cloud.client("sqs"), cloud.resources.queue_url
+    before = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["VisibilityTimeout"])["Attributes"]
+    sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": "1"})
+    try:
+        yield
+    finally:
+        sqs.set_queue_attributes(QueueUrl=queue_url, Attributes=before)

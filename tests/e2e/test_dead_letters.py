@@ -1,13 +1,11 @@
 """The way of what cannot be processed: into quarantine at once, or as a dead letter to whoever looks into it."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from simulator.cloud import Cloud
-from tests.e2e.cloud_tools import call, post_reading, wait_for, without_action
+from tests.e2e.cloud_tools import call, post_reading, retried_at_once, wait_for, without_action
 from tests.infra.terraform_files import INFRA, load
 
 TRIAGE = "thermonet-dev-dead_letter_triage"
@@ -70,21 +68,11 @@ def filled(text: str, places: dict[str, str]) -> str:
     return text
 
 
-@contextmanager
-def retried_at_once(cloud: Cloud) -> Iterator[None]:
-    """Let a message come back to the consumer after a second, not after a minute."""
-    sqs, queue_url = cloud.client("sqs"), cloud.resources.queue_url
-    before = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["VisibilityTimeout"])["Attributes"]
-    sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": "1"})
-    try:
-        yield
-    finally:
-        sqs.set_queue_attributes(QueueUrl=queue_url, Attributes=before)
-
-
 def bury(cloud: Cloud, *sensor_ids: str) -> None:
     """Take readings whose measurements the consumer fails to land, until they are dead letters."""
     dead_letters = cloud.resources.dead_letter_queue_url
+    cloud.wait_until_drained()
+    cloud.client("sqs").purge_queue(QueueUrl=dead_letters)
     with retried_at_once(cloud), without_action(cloud, "buffer_measurements", "s3:PutObject"):
         for sensor_id in sensor_ids:
             assert post_reading(cloud, sensor_id=sensor_id, location_id="dead", value=2_000)[0] == 200

@@ -40,7 +40,7 @@ def wait_for(condition: Callable[[], Any], timeout_seconds: float = 60) -> None:
     deadline = time.monotonic() + timeout_seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
+        time.sleep(0.2)
 
 
 def processes_of(folder: Path) -> list[str]:
