@@ -15,7 +15,7 @@ from tests.e2e.naive_moving_average import TOLERANCE_CELSIUS, greatest_differenc
 FAULTY = """
 meta: {locations: 8, sensors: 5}
 timer: {total_runtime_seconds: 4, min_delay_seconds: 0.2, max_delay_seconds: 0.6, time_scale: 45}
-load: {workers: 4, batch_size: 20}
+load: {workers: 1, batch_size: 20}
 faults: {duplicate_rate: 0.2, malformed_rate: 0.1, late_rate: 0.1, out_of_order_rate: 0.2}
 """
 

@@ -19,7 +19,9 @@ from simulator.emulator import PROJECT
 from tests.e2e.test_local_cloud import processes_of, wait_for
 
 README = (PROJECT / "README.md").read_text()
-SMALL_LOAD = "meta: {locations: 2, sensors: 5}\ntimer: {total_runtime_seconds: 2, min_delay_seconds: 0.5}\n"
+SMALL_LOAD = (
+    "meta: {locations: 2, sensors: 5}\ntimer: {total_runtime_seconds: 2, min_delay_seconds: 0.5}\nload: {workers: 1}\n"
+)
 
 
 @pytest.fixture
