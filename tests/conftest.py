@@ -1,7 +1,9 @@
 """What all tests share: how many examples Hypothesis tries, and the count of crash points at the end."""
 
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No deadline and no timing checks: the machine may be busy with something else.
@@ -12,6 +14,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("thermonet")
+
+
+# Last, after the order has been shuffled.
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what waits for a local cloud, so that the others fill the time."""
+    items.sort(key=lambda item: not item.path.is_relative_to(Path(__file__).parent / "e2e"))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
