@@ -58,6 +58,10 @@ STEPS: list[Step] = [
 ]
 
 
+# The step itself and the next; recovery begins with another run.
+STEPS_PLAYED = 2
+
+
 def recover(world: World) -> None:
     """Let the queue deliver again what it still has, and the schedule go on."""
     for number in range(3):
@@ -80,20 +84,28 @@ def check(world: World, undisturbed: World) -> None:
     assert len(consumed) == len(set(consumed))
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, list[World]]:
-    """The world after the scenario, and before each of its steps."""
-    world = World(tmp_path_factory.mktemp("scratch"))
-    befores = []
-    for step in STEPS:
-        befores.append(world.snapshot())
-        step(world)
+def followed(world: World, step: int) -> World:
+    """Go on with a step and the one after it, then recover."""
+    for later_step in STEPS[step : step + STEPS_PLAYED]:
+        later_step(world)
     recover(world)
-    return world, befores
+    return world
 
 
-def test_the_undisturbed_scenario_has_everything_in_it(undisturbed: tuple[World, list[World]]) -> None:
-    world, _ = undisturbed
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[World]:
+    """The world before each of the scenario's steps, and after the last."""
+    world = World(tmp_path_factory.mktemp("scratch"))
+    befores = [world.snapshot()]
+    for step in STEPS:
+        step(world)
+        befores.append(world.snapshot())
+    return befores
+
+
+def test_the_undisturbed_scenario_has_everything_in_it(undisturbed: list[World]) -> None:
+    world = undisturbed[-1].snapshot()
+    recover(world)
     totals = world.committed_chain()[0].totals
     assert (totals.measurements, totals.duplicates, totals.conflicts, totals.late) == (16, 4, 1, 2)
     assert len(world.quarantined()) == 1
@@ -104,20 +116,16 @@ def test_the_undisturbed_scenario_has_everything_in_it(undisturbed: tuple[World,
 @pytest.mark.parametrize("effect", [False, True], ids=["before-effect", "after-effect"])
 @pytest.mark.parametrize("step", range(len(STEPS)))
 def test_a_fault_at_any_call_changes_nothing_in_the_end(
-    undisturbed: tuple[World, list[World]],
+    undisturbed: list[World],
     step: int,
     effect: bool,
     kind: str,
     record_property: Callable[[str, object], None],
 ) -> None:
-    world, befores = undisturbed
-    first_call = len(befores[step].call_log)
-    end_of_step = len(befores[step + 1].call_log) if step + 1 < len(STEPS) else first_call
-    for call in range(first_call, end_of_step):
-        disturbed = befores[step].snapshot()
+    calls = range(len(undisturbed[step].call_log), len(undisturbed[step + 1].call_log))
+    expected = followed(undisturbed[step].snapshot(), step)
+    for call in calls:
+        disturbed = undisturbed[step].snapshot()
         disturbed.fault = Fault(call, effect, kind)
-        for later_step in STEPS[step:]:
-            later_step(disturbed)
-        recover(disturbed)
-        check(disturbed, world)
-    record_property("crash_points", end_of_step - first_call)
+        check(followed(disturbed, step), expected)
+    record_property("crash_points", len(calls))
