@@ -20,7 +20,7 @@ from chalicelib.registry import SensorRegistry
 from chalicelib.report_reader import ReportReader
 from chalicelib.settings import Settings
 from chalicelib.summarizer import Summarizer
-from chalicelib.tokens import SigningKeys, Tokens
+from chalicelib.tokens import SigningKeys, Tokens, signing_keys_parameter
 
 if TYPE_CHECKING:
     from chalicelib.receiver import Receiver
@@ -54,7 +54,7 @@ class Services:
     @cached_property
     def tokens(self) -> Tokens:
         """What tells authentic tokens."""
-        return Tokens(SigningKeys(f"/thermonet/{self.aws.stage}/signing-keys", self.aws.ssm, time.monotonic))
+        return Tokens(SigningKeys(signing_keys_parameter(self.aws.stage), self.aws.ssm, time.monotonic))
 
     @cached_property
     def buffer(self) -> Buffer:

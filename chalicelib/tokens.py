@@ -41,6 +41,11 @@ class Claims(Struct, frozen=True):
     locations: Annotated[list[int | _LocationText], Meta(max_length=1_000)]
 
 
+def signing_keys_parameter(stage: str) -> str:
+    """Name the SSM parameter that holds a stage's keys."""
+    return f"/thermonet/{stage}/signing-keys"
+
+
 class SigningKeys:
     """The stage's keys by key id, read from SSM when needed and kept for some minutes."""
 

@@ -15,9 +15,9 @@ import msgspec
 
 from chalicelib.errors import ThermonetError
 from chalicelib.settings import Settings
+from chalicelib.tokens import signing_keys_parameter
 from simulator.emulator import PROJECT
 from simulator.packaging import Package
-from simulator.tokens import signing_keys_parameter
 
 # boto3 gives every service's client a type of its own, found by name only.
 ClientFactory = Callable[[str], Any]

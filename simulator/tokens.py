@@ -9,18 +9,13 @@ import msgspec
 
 from chalicelib.access import ALL_LOCATIONS, Scope
 from chalicelib.errors import ThermonetError
-from chalicelib.tokens import ALGORITHM
+from chalicelib.tokens import ALGORITHM, signing_keys_parameter
 
 DAY_SECONDS = 86_400
 
 
 class TokenError(ThermonetError):
     """No token could be minted. Trying again does not help."""
-
-
-def signing_keys_parameter(stage: str) -> str:
-    """Name the SSM parameter that holds a stage's keys."""
-    return f"/thermonet/{stage}/signing-keys"
 
 
 def mint_token(

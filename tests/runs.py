@@ -8,9 +8,10 @@ from tests.fakes import FakeDynamoDb, FakeObjectStore
 from tests.workflow_player import LEDGER_TABLE, WorkflowPlayer
 
 
-def new_player() -> WorkflowPlayer:
-    """Return a workflow on an empty stage with two hours of history."""
-    return WorkflowPlayer(analytics_settings(history_hours=2), FakeObjectStore(), FakeDynamoDb({LEDGER_TABLE: "id"}))
+def new_player(window_minutes: int = 5, history_hours: int = 2) -> WorkflowPlayer:
+    """Return a workflow on an empty stage."""
+    settings = analytics_settings(window_minutes, history_hours)
+    return WorkflowPlayer(settings, FakeObjectStore(), FakeDynamoDb({LEDGER_TABLE: "id"}))
 
 
 def land(player: WorkflowPlayer, *measurements: LandedMeasurement, number: int = 0) -> str:

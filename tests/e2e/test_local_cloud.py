@@ -7,9 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 
 from simulator.cloud import Cloud, LocalCloudError, local_cloud
 from simulator.emulator import PROJECT
+from tests.e2e.cloud_tools import wait_for
 
 SERVE = "import sys, pathlib; from simulator import local_cloud; "
 SERVE_CLOUD = SERVE + "sys.exit(local_cloud.serve_cloud('dev', pathlib.Path(sys.argv[1])))"
@@ -34,13 +34,6 @@ def post_reading(api_url: str, token: str, **reading: Any) -> Any:
     request = urllib.request.Request(f"{api_url}/readings", json.dumps(reading).encode(), headers)
     with urllib.request.urlopen(request, timeout=30) as response:
         return json.load(response)
-
-
-def wait_for(condition: Callable[[], Any], timeout_seconds: float = 60) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.2)
 
 
 def processes_of(folder: Path) -> list[str]:

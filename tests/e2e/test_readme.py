@@ -16,7 +16,8 @@ import boto3
 import pytest
 
 from simulator.emulator import PROJECT
-from tests.e2e.test_local_cloud import processes_of, wait_for
+from tests.e2e.cloud_tools import wait_for
+from tests.e2e.test_local_cloud import processes_of
 
 README = (PROJECT / "README.md").read_text()
 SMALL_LOAD = (

@@ -15,6 +15,7 @@ from chalice.test import Client
 from moto import mock_aws
 
 from simulator.tokens import mint_token
+from tests.functional.simulator_stub import serve_stub
 
 STAGE = "dev"
 SIGNING_KEYS = {"before": "an older key, still in use somewhere", "now": "the key that new tokens are signed with"}
@@ -197,3 +198,10 @@ def restart(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]
     from chalicelib.services import Services
 
     return lambda: monkeypatch.setattr(app_module, "services", Services(app_module.SETTINGS, Aws(STAGE)))
+
+
+@pytest.fixture
+def api() -> Iterator[Any]:
+    """An API of its own for a simulator, which remembers what is posted."""
+    with serve_stub() as stub:
+        yield stub

@@ -6,16 +6,10 @@ from collections import Counter
 import pytest
 
 from simulator.__main__ import main
-from tests.functional.simulator_stub import CONFIG, read_dump, serve_stub
+from tests.functional.simulator_stub import CONFIG, read_dump
 
 BATCHES = CONFIG.replace("workers: 4", "workers: 4, batch_size: 5")
 FAULTS = "faults: {duplicate_rate: 0.2, malformed_rate: 0.2, late_rate: 0.2, out_of_order_rate: 0.2}\n"
-
-
-@pytest.fixture
-def api():
-    with serve_stub() as stub:
-        yield stub
 
 
 @pytest.fixture

@@ -8,16 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.functional.simulator_stub import CONFIG, count_posted, read_dump, serve_stub
+from tests.functional.simulator_stub import CONFIG, count_posted, read_dump
 
 PROJECT = Path(__file__).parents[2]
 ENDLESS = CONFIG.replace("total_runtime_seconds: 0.5", "total_runtime_seconds: 600")
-
-
-@pytest.fixture
-def api():
-    with serve_stub() as stub:
-        yield stub
 
 
 @pytest.fixture

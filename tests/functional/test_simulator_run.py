@@ -8,13 +8,7 @@ import pytest
 from simulator.__main__ import main
 from simulator.config import FleetConfig, LoadConfig, SimulatorConfig, TimerConfig
 from simulator.fleet import simulate
-from tests.functional.simulator_stub import CONFIG, THERMISTOR, count_posted, read_dump, serve_stub
-
-
-@pytest.fixture
-def api():
-    with serve_stub() as stub:
-        yield stub
+from tests.functional.simulator_stub import CONFIG, THERMISTOR, count_posted, read_dump
 
 
 @pytest.fixture

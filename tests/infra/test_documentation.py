@@ -12,6 +12,12 @@ from simulator.emulator import PROJECT
 
 FILES = {Path(name) for name in subprocess.check_output(["git", "ls-files"], cwd=PROJECT, text=True).split()}
 DOCUMENTS = {str(path): (PROJECT / path).read_text() for path in sorted(FILES) if path.suffix == ".md"}
+TESTS = {
+    f"{path.name}::{name}"
+    for path in FILES
+    if path.match("tests/**/test_*.py")
+    for name in re.findall(r"^ *def (test_\w+)\(", (PROJECT / path).read_text(), re.MULTILINE)
+}
 SHELL_LINES = [
     (name, line)
     for name, text in DOCUMENTS.items()
@@ -36,10 +42,13 @@ RUN_BY_TESTS = {
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_link_within_the_project_leads_somewhere(document: str) -> None:
-    folder = (PROJECT / document).parent
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", DOCUMENTS[document])
-    assert [link for link in links if not (folder / link).exists()] == []
+def test_every_link_leads_to_a_file_and_every_anchor_to_a_heading(document: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", DOCUMENTS[document]):
+        name, _, anchor = target.partition("#")
+        path = ((PROJECT / document).parent / name).resolve() if name else PROJECT / document
+        assert path.exists(), target
+        headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in {heading.lower().replace(" ", "-") for heading in headings}, target
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -50,11 +59,18 @@ def test_every_source_file_that_is_named_exists(document: str) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_test_that_is_named_exists(document: str) -> None:
-    tests = "\n".join(
-        (PROJECT / path).read_text() for path in FILES if path.parts[0] == "tests" and path.suffix == ".py"
-    )
     named = set(re.findall(r"`(test_\w+)`", DOCUMENTS[document]))
-    assert {name for name in named if f"def {name}(" not in tests} == set()
+    assert named - {test.partition("::")[2] for test in TESTS} == set()
+
+
+def test_every_attack_names_tests_that_exist() -> None:
+    lines = DOCUMENTS["docs/security.md"].splitlines()
+    attacks = [line for line in lines if line.startswith("| ") and not line.startswith("| what is tried")]
+    assert len(attacks) > 20
+    for attack in attacks:
+        named = re.findall(r"`(test_\w+\.py::\w+)`", attack.rpartition(" | ")[2])
+        assert named, attack
+        assert set(named) <= TESTS, attack
 
 
 def test_every_target_of_make_that_is_named_exists() -> None:

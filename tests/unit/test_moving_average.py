@@ -1,7 +1,6 @@
 """The reports' figures against a naive oracle, however the measurements are shared out over runs."""
 
 import os
-from uuid import UUID
 
 import duckdb
 import msgspec
@@ -9,12 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.landing import encode_landing, landing_key
 from chalicelib.ledger import state_key
-from tests.factories import HOUR, MINUTE, NOW, analytics_settings, landed
-from tests.fakes import FakeDynamoDb, FakeObjectStore
+from tests.factories import HOUR, MINUTE, NOW, landed
 from tests.oracle import expected_minutes
-from tests.workflow_player import LEDGER_TABLE, WorkflowPlayer
+from tests.runs import land, new_player
 
 HISTORY_HOURS = 2
 WINDOW_MINUTES = 5
@@ -22,22 +19,12 @@ WINDOW_MINUTES = 5
 EXAMPLES = int(os.environ.get("THERMONET_EXAMPLES", "8"))
 
 
-def new_player(window_minutes=WINDOW_MINUTES, history_hours=HISTORY_HOURS):
-    return WorkflowPlayer(
-        analytics_settings(window_minutes, history_hours), FakeObjectStore(), FakeDynamoDb({LEDGER_TABLE: "id"})
-    )
-
-
-def land(player, measurements, number=0):
-    player.store.put(landing_key(NOW, UUID(int=number)), encode_landing(measurements))
-
-
 def play(runs, **settings):
     """Land the measurements of each run and play it; return the player after all of them."""
-    player = new_player(**settings)
+    player = new_player(**{"window_minutes": WINDOW_MINUTES, "history_hours": HISTORY_HOURS, **settings})
     for number, measurements in enumerate(runs):
         if measurements:
-            land(player, measurements, number)
+            land(player, *measurements, number=number)
         assert player.run(f"run-{number}", NOW + number * MINUTE).status == "SUCCEEDED"
     return player
 
