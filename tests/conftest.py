@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 # No deadline and no timing checks: the machine may be busy with something else.
 settings.register_profile(
@@ -13,14 +13,17 @@ settings.register_profile(
     max_examples=30,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
+# For `make mutants`, which repeats the tests for every change: mistakes that small come up in a few examples.
+settings.register_profile("mutants", settings.get_profile("thermonet"), max_examples=10, derandomize=True)
 settings.load_profile("thermonet")
 
 
 # Last, after the order has been shuffled.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what waits for a local cloud, so that the others fill the time."""
-    items.sort(key=lambda item: not item.path.is_relative_to(Path(__file__).parent / "e2e"))
+    """Begin with what waits for a local cloud, so that the others fill the time; laws come last, as they take longest."""
+    e2e = Path(__file__).parent / "e2e"
+    items.sort(key=lambda item: (not item.path.is_relative_to(e2e), is_hypothesis_test(getattr(item, "obj", None))))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
