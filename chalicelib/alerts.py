@@ -77,7 +77,7 @@ class Alerts:
         try:
             self._send(due[:_ALERTS_PER_REQUEST], now)
         except (BotoCoreError, ClientError):
-            logger.exception("alerts not sent; the sensors' next readings of these statuses try again")
+            logger.exception("the table of claims failed, so some alerts come later")
 
     def _due(self, answers: Sequence[tuple[Answer, float]], now: float) -> list[_Alert]:
         """Return the first alert of each claim that this process does not know to be taken."""
@@ -90,64 +90,53 @@ class Alerts:
         return list(due.values())
 
     def _send(self, due: Sequence[_Alert], now: float) -> None:
-        for start in range(0, len(due), _PUBLISH_BATCH_MAX):
-            claimed: dict[str, float] = {}
-            alerts: list[_Alert] = []
-            try:
-                for alert in due[start : start + _PUBLISH_BATCH_MAX]:
-                    if self._clock() - now > _CLAIMING_SECONDS_MAX:
-                        break
-                    is_ours, quiet_until = self._claim(alert.claim, now)
-                    claimed[alert.claim] = quiet_until
-                    if is_ours:
-                        alerts.append(alert)
-                failed = self._publish(alerts)
-            except (BotoCoreError, ClientError):
-                self._give_back(alerts)
-                raise
-            self._give_back(failed)
-            for claim, quiet_until in claimed.items():
-                if not any(alert.claim == claim for alert in failed):
-                    self._remember(claim, quiet_until)
+        ours: list[_Alert] = []
+        try:
+            for alert in due:
+                if self._clock() - now > _CLAIMING_SECONDS_MAX:
+                    break
+                if self._claim(alert.claim, now):
+                    ours.append(alert)
+        finally:
+            batches = [ours[start : start + _PUBLISH_BATCH_MAX] for start in range(0, len(ours), _PUBLISH_BATCH_MAX)]
+            # A topic that fails once would silence the sensors for the whole cooldown.
+            for alert in [refused for batch in batches for refused in self._publish(batch)]:
+                self._give_back(alert.claim)
 
-    def _claim(self, claim: str, now: float) -> tuple[bool, float]:
-        """Take the sensor's cooldown unless another process has it; return whether it is ours, and its end."""
+    def _claim(self, claim: str, now: float) -> bool:
+        """Take the sensor's cooldown unless another process has it; tell whether it is ours, and remember its end."""
         end = int(now) + self._settings.cooldown_seconds
         try:
             self._dynamodb.put_item(
                 TableName=self._claims_table,
-                Item={
-                    "id": {"S": claim},
-                    "expiration": {"N": str(end)},
-                },
+                Item={"id": {"S": claim}, "expiration": {"N": str(end)}},
                 ConditionExpression="attribute_not_exists(id) OR expiration <= :now",
                 ExpressionAttributeValues={":now": {"N": str(int(now))}},
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except self._dynamodb.exceptions.ConditionalCheckFailedException as conflict:
             # The stubs do not know of the item that ReturnValuesOnConditionCheckFailure asks for.
-            return False, float(conflict.response["Item"]["expiration"]["N"])  # type: ignore[typeddict-item]
-        return True, end
+            self._remember(claim, float(conflict.response["Item"]["expiration"]["N"]))  # type: ignore[typeddict-item]
+            return False
+        self._remember(claim, end)
+        return True
 
-    def _publish(self, alerts: Sequence[_Alert]) -> list[_Alert]:
-        """Publish the alerts and return those that SNS did not take."""
-        if len(alerts) == 1:
-            self._sns.publish(TopicArn=self._topic_arn, **alerts[0].message())
-        if len(alerts) <= 1:
-            return []
-        answer = self._sns.publish_batch(
-            TopicArn=self._topic_arn,
-            PublishBatchRequestEntries=[{"Id": str(place), **alert.message()} for place, alert in enumerate(alerts)],  # type: ignore[typeddict-item]
-        )
-        failed = [alerts[int(entry["Id"])] for entry in answer.get("Failed", [])]
+    def _publish(self, alerts: Sequence[_Alert]) -> Sequence[_Alert]:
+        """Publish a batch and return the alerts that SNS did not take."""
+        entries: Any = [{"Id": str(place), **alert.message()} for place, alert in enumerate(alerts)]
+        try:
+            answer = self._sns.publish_batch(TopicArn=self._topic_arn, PublishBatchRequestEntries=entries)
+        except (BotoCoreError, ClientError):
+            logger.exception("%d alerts not sent; the sensors' next readings of these statuses try again", len(alerts))
+            return alerts
+        failed = answer.get("Failed", [])
         if failed:
-            logger.error("%d alerts not taken: %s", len(failed), answer["Failed"][0]["Code"])
-        return failed
+            logger.error("%d alerts not taken: %s", len(failed), failed[0]["Code"])
+        return [alerts[int(entry["Id"])] for entry in failed]
 
-    def _give_back(self, alerts: Sequence[_Alert]) -> None:
-        """Undo claims, or a topic that fails once would silence the sensors for the whole cooldown."""
-        for alert in alerts:
-            self._dynamodb.delete_item(TableName=self._claims_table, Key={"id": {"S": alert.claim}})
+    def _give_back(self, claim: str) -> None:
+        self._quiet_until.pop(claim, None)
+        self._dynamodb.delete_item(TableName=self._claims_table, Key={"id": {"S": claim}})
 
     def _remember(self, claim: str, quiet_until: float) -> None:
         if len(self._quiet_until) >= _REMEMBERED_MAX:

@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from chalicelib.errors import ObjectNotFoundError, ServiceUnavailableError
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
 # What one delete_objects call takes.
@@ -26,10 +27,7 @@ class ObjectStore:
 
     def get(self, key: str) -> bytes:
         """Return an object's content; raises ObjectNotFoundError."""
-        try:
-            return self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()
-        except self._s3.exceptions.NoSuchKey:
-            raise ObjectNotFoundError(f"no object {key}") from None
+        return self._open(key).read()
 
     def put(self, key: str, content: bytes) -> None:
         """Write an object, replacing what is there."""
@@ -74,13 +72,14 @@ class ObjectStore:
                 pass
 
     def _download_one(self, key: str, path: Path) -> None:
+        with path.open("wb") as file:
+            file.writelines(self._open(key).iter_chunks(1024 * 1024))
+
+    def _open(self, key: str) -> "StreamingBody":
         try:
-            body = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"]
+            return self._s3.get_object(Bucket=self._bucket, Key=key)["Body"]
         except self._s3.exceptions.NoSuchKey:
             raise ObjectNotFoundError(f"no object {key}") from None
-        with path.open("wb") as file:
-            for chunk in body.iter_chunks(1024 * 1024):
-                file.write(chunk)
 
     def _upload_one(self, key: str, path: Path) -> None:
         with path.open("rb") as file:

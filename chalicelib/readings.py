@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -179,9 +180,5 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     mapping = dict(pairs)
     if len(mapping) == len(pairs):
         return mapping
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if key in seen:
-            break
-        seen.add(key)
+    ((key, _),) = Counter(name for name, _ in pairs).most_common(1)
     raise ValidationError(f"{shorten(key)}: the field is given twice")

@@ -39,10 +39,6 @@ class SensorRegistry:
         self._sleep = sleep
         self._known_broken: set[str] = set()
 
-    def is_broken(self, sensor_id: str) -> bool:
-        """Tell whether the sensor is latched, registering it when it is new; at most two calls."""
-        return sensor_id in self.broken_among([sensor_id])
-
     def broken_among(self, sensor_ids: Iterable[str]) -> set[str]:
         """Tell which of the sensors are latched, registering the new ones: a call for each hundred, two with new ones.
 

@@ -1,12 +1,12 @@
 """The analytics workflow from the outside: the messages between its states, and how a scheduled run starts."""
 
 import logging
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
 from chalicelib.ledger import Counts
+from chalicelib.readings import Timestamp
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RunId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,80}\Z")]
-Timestamp = Annotated[datetime, Meta(tz=True)]
 
 
 class SqsInput(Struct, frozen=True, forbid_unknown_fields=True, tag_field="source", tag="SQS"):

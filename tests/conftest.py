@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, is_hypothesis_test, settings
+from hypothesis import HealthCheck, settings
 
 # No deadline and no timing checks: the machine may be busy with something else.
 settings.register_profile(
@@ -21,9 +21,8 @@ settings.load_profile("thermonet")
 # Last, after the order has been shuffled.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what waits for a local cloud, so that the others fill the time; laws come last, as they take longest."""
-    e2e = Path(__file__).parent / "e2e"
-    items.sort(key=lambda item: (not item.path.is_relative_to(e2e), is_hypothesis_test(getattr(item, "obj", None))))
+    """Begin with what waits for a local cloud, so that the others fill the time."""
+    items.sort(key=lambda item: not item.path.is_relative_to(Path(__file__).parent / "e2e"))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

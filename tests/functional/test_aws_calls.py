@@ -83,7 +83,7 @@ def test_a_failing_topic_fails_no_reading_and_makes_none_be_sent_twice(stage, aw
 def test_an_alert_is_published_once_in_its_cooldown(stage, aws_calls):
     for number in range(3):
         stage.post(posted(value=25_000, reading_id=str(number)))
-    assert aws_calls.made.count("sns:Publish") == 1
+    assert aws_calls.made.count("sns:PublishBatch") == 1
 
 
 def test_an_expected_status_publishes_nothing(stage, aws_calls):

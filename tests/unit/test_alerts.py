@@ -210,3 +210,16 @@ def test_entries_of_a_batch_that_the_topic_refuses_are_tried_again_by_the_next_r
     sns.refused = set()
     alerts.consider(answers)
     assert len(sns.published) == 3
+
+
+def test_alerts_whose_cooldown_was_claimed_before_the_table_failed_are_sent(new_process, sns, dynamodb, monkeypatch):
+    put_item = dynamodb.put_item
+
+    def fail_from_the_third_on(**parameters):
+        if len(dynamodb.tables[TABLE]) == 2:
+            raise service_error()
+        return put_item(**parameters)
+
+    monkeypatch.setattr(dynamodb, "put_item", fail_from_the_third_on)
+    new_process().consider([(answer(sensor_id=str(number)), 0.5) for number in range(5)])
+    assert len(sns.published) == 2
