@@ -5,6 +5,8 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 BIN := .venv/bin
+# The folder of wheels that requirements.txt names comes later, and pip says so for every package.
+quietly := 2>&1 | { grep -v "^WARNING: Location .* is ignored" || true; }
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +19,7 @@ setup: .venv/.installed .venv-cloud/.installed .local/lambda-wheels  ## Install 
 	@$(PYTHON) -m venv .venv
 	@# The wheels for Lambda are not for this environment.
 	@rm -f .local/lambda-wheels
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt 2>&1 | { grep -v "is ignored: it is neither" || true; }
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt $(quietly)
 	@touch $@
 
 .local/lambda-wheels: requirements.txt simulator/packaging.py | .venv/.installed
@@ -27,7 +29,7 @@ setup: .venv/.installed .venv-cloud/.installed .local/lambda-wheels  ## Install 
 .venv-cloud/.installed: requirements-cloud.txt
 	@echo "Installing the local cloud into .venv-cloud (half a minute, once)"
 	@$(PYTHON) -m venv .venv-cloud
-	@.venv-cloud/bin/pip install --quiet --disable-pip-version-check -r requirements-cloud.txt
+	@.venv-cloud/bin/pip install --quiet --disable-pip-version-check -r requirements-cloud.txt $(quietly)
 	@touch $@
 
 run: setup  ## Simulate sensors against a local cloud and report moving averages into out/
@@ -62,7 +64,7 @@ mutants: setup  ## Change the domain and the protocol in every small way, and li
 .venv-checkov/.installed: requirements-checkov.txt
 	@echo "Installing checkov into .venv-checkov (half a minute, once)"
 	@$(PYTHON) -m venv .venv-checkov
-	@.venv-checkov/bin/pip install --quiet --disable-pip-version-check -r requirements-checkov.txt 2>&1 | { grep -v "is ignored: it is neither" || true; }
+	@.venv-checkov/bin/pip install --quiet --disable-pip-version-check -r requirements-checkov.txt $(quietly)
 	@touch $@
 
 test: setup .venv-checkov/.installed  ## Run all tests: unit, functional, infra, e2e
