@@ -43,6 +43,6 @@ class BrokenCount:
                 }
             }
         )
-        if read.get("UnprocessedKeys"):
+        if read["UnprocessedKeys"]:
             raise ServiceUnavailableError("the ledger's table left counters unread, try again")
         return sum(int(item["sensors"]["N"]) for item in read["Responses"].get(self._table_name, []))

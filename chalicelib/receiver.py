@@ -153,7 +153,8 @@ class Receiver:
             earliest = grouping.earliest_kept(watermark, self._settings.history_hours, self._settings.window_minutes)
             remembered = earliest - _REDELIVERY_MAX
             hours = grouping.hours_of_incoming(connection, remembered)
-            self._load_seen(connection, folder, [key for hour in hours for key in previous.seen.get(hour, [])])
+            seen_keys = [key for hour in hours for key in previous.seen.get(hour, [])]
+            grouping.load_seen(connection, [path for _, path in self._download(folder, seen_keys)])
             grouping.drop_duplicates(connection, earliest)
             groups = grouping.write_groups(connection, folder / "locations")
             seen = grouping.write_seen(connection, hours, folder)
@@ -206,9 +207,6 @@ class Receiver:
         measurements, invalid = salvage_landing(content)
         path.write_bytes(encode_landing(measurements))
         return invalid
-
-    def _load_seen(self, connection: duckdb.DuckDBPyConnection, folder: Path, keys: list[str]) -> None:
-        grouping.load_seen(connection, [path for _, path in self._download(folder, keys)])
 
 
 def _seen_keys(previous: Manifest, remembered: datetime, attempt: str, hours: list[str]) -> dict[str, list[str]]:

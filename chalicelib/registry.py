@@ -90,7 +90,7 @@ class SensorRegistry:
             )
             for item in read["Responses"].get(self._table_name, []):
                 found[item["sensor_id"]["S"]] = item["broken"]["BOOL"]
-            left = read.get("UnprocessedKeys", {}).get(self._table_name)
+            left = read["UnprocessedKeys"].get(self._table_name)
             if not left:
                 return found
             unread = list(left["Keys"])

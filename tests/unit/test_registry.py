@@ -46,6 +46,15 @@ def test_a_sensor_known_to_be_broken_costs_no_call(dynamodb):
     assert dynamodb.calls == []
 
 
+def test_a_latch_that_another_process_was_first_with_is_remembered_as_done(dynamodb):
+    registry = new_registry(dynamodb)
+    new_registry(dynamodb).latch("s")
+    registry.latch("s")
+    dynamodb.calls.clear()
+    assert is_broken(registry, "s") is True
+    assert dynamodb.calls == []
+
+
 def test_a_latch_that_failed_is_not_remembered_as_done(dynamodb):
     registry = new_registry(dynamodb)
     dynamodb.failing["transact_write_items"] = service_error()
