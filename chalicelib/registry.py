@@ -48,8 +48,8 @@ class SensorRegistry:
         known_broken = asked & self._known_broken
         unknown = sorted(asked - known_broken)
         found = self._find_all(unknown)
-        found |= self._register_all([sensor_id for sensor_id in unknown if sensor_id not in found])
         newly_known = {sensor_id for sensor_id, broken in found.items() if broken}
+        newly_known |= self._register_all([sensor_id for sensor_id in unknown if sensor_id not in found])
         for sensor_id in newly_known:
             self._remember(sensor_id)
         return known_broken | newly_known
@@ -135,24 +135,24 @@ class SensorRegistry:
             ]
         )
 
-    def _register_all(self, sensor_ids: list[str]) -> dict[str, bool]:
-        """Register the sensors unless they are there already; return whether what is there is broken."""
-        registered: dict[str, bool] = {}
+    def _register_all(self, sensor_ids: list[str]) -> set[str]:
+        """Register the sensors unless they are there already; return those that are, and broken."""
+        broken: set[str] = set()
         for start in range(0, len(sensor_ids), _TRANSACTION_MAX):
-            registered |= self._register_together(sensor_ids[start : start + _TRANSACTION_MAX])
-        return registered
+            broken |= self._register_together(sensor_ids[start : start + _TRANSACTION_MAX])
+        return broken
 
-    def _register_together(self, sensor_ids: list[str]) -> dict[str, bool]:
+    def _register_together(self, sensor_ids: list[str]) -> set[str]:
         if len(sensor_ids) > 1:
             try:
                 self._dynamodb.transact_write_items(
                     TransactItems=[{"Put": self._registration(sensor_id)} for sensor_id in sensor_ids]
                 )
-                return dict.fromkeys(sensor_ids, False)
+                return set()
             except self._dynamodb.exceptions.TransactionCanceledException:
                 # Others are registering some of them just now.
                 pass
-        return {sensor_id: self._register(sensor_id) for sensor_id in sensor_ids}
+        return {sensor_id for sensor_id in sensor_ids if self._register(sensor_id)}
 
     def _registration(self, sensor_id: str) -> Any:
         return {

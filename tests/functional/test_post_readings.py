@@ -63,7 +63,8 @@ def test_a_broken_sensor_is_answered_broken_then_and_ever_after(stage):
         assert len(stage.queued()) == 1
         for number, later in enumerate([value, 2000, 2001]):
             answer = stage.post(posted(sensor_id=sensor, value=later, reading_id=str(number))).json_body
-            assert (answer["status"], answer["temperature"]) == ("BROKEN", None)
+            identity = {"sensor_id": str(sensor), "location_id": "a", "timestamp": answer["timestamp"]}
+            assert answer == {**identity, "status": "BROKEN", "temperature": None}
         assert stage.queued() == []
 
 

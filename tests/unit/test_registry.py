@@ -238,6 +238,17 @@ class TestBatches:
         assert new_registry(dynamodb).broken_among(sensors) == set()
         assert dynamodb.calls == ["batch_get_item"] * 3
 
+    @pytest.mark.parametrize(("new", "calls"), [(1, ["put_item"]), (2, ["transact_write_items"])])
+    def test_new_sensors_are_registered_together(self, registry, dynamodb, new, calls):
+        registry.broken_among([str(number) for number in range(new)])
+        assert dynamodb.calls[1:] == calls
+        assert len(dynamodb.tables[REGISTRY_TABLE]) == new
+
+    def test_hundreds_of_new_sensors_are_registered_a_hundred_at_a_time(self, registry, dynamodb):
+        assert registry.broken_among([str(number) for number in range(250)]) == set()
+        assert dynamodb.calls == ["batch_get_item"] * 3 + ["transact_write_items"] * 3
+        assert len(dynamodb.tables[REGISTRY_TABLE]) == 250
+
     def test_the_broken_among_many_are_found_and_not_asked_for_again(self, registry, dynamodb):
         new_registry(dynamodb).latch("2")
         assert registry.broken_among(["1", "2", "3", "2"]) == {"2"}
