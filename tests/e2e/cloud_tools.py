@@ -1,7 +1,6 @@
 """What several end-to-end tests do with a cloud: post readings, wait, and take rights away."""
 
 import json
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from itertools import count
 from typing import Any
 
 from simulator.cloud import Cloud
+from simulator.polling import polls
 from simulator.stack import function_name
 
 # Runs are named after the second that they are started for, and tests start more than one in a second.
@@ -43,10 +43,17 @@ def call(cloud: Cloud, function: str, **event: Any) -> Any:
 
 def wait_for(condition: Callable[[], Any], timeout_seconds: float = 60) -> None:
     """Wait until the condition holds; fails when it does not in time."""
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.25)
+    for _ in polls(timeout_seconds):
+        if condition():
+            return
+    raise AssertionError("it did not happen in time")
+
+
+def log_lines(cloud: Cloud, function: str) -> list[str]:
+    """Return what a function has logged, oldest first; its name is that in app.py, the API's is `app`."""
+    group = f"/aws/lambda/{function_name(cloud.stage, function)}"
+    pages = cloud.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
+    return [event["message"] for page in pages for event in page["events"]]
 
 
 def deployed_policy(cloud: Cloud, function: str) -> tuple[str, str, dict[str, Any]]:

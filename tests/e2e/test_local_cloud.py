@@ -17,7 +17,7 @@ import pytest
 
 from simulator.cloud import Cloud, LocalCloudError, local_cloud
 from simulator.emulator import PROJECT
-from tests.e2e.cloud_tools import wait_for
+from tests.e2e.cloud_tools import log_lines, wait_for
 
 SERVE = "import sys, pathlib; from simulator import local_cloud; "
 SERVE_CLOUD = SERVE + "sys.exit(local_cloud.serve_cloud('dev', pathlib.Path(sys.argv[1])))"
@@ -80,7 +80,7 @@ def test_a_fresh_cloud_answers_on_health(cloud: Cloud) -> None:
 
 def test_the_functions_have_the_names_that_chalice_deploy_gives_them(cloud: Cloud) -> None:
     functions = {"authorize", "buffer_measurements", "start_analytics", "receiver", "reporter"}
-    assert {"thermonet-dev", *(f"thermonet-dev-{name}" for name in functions)} <= set(cloud.function_names)
+    assert {"thermonet-dev", *(f"thermonet-dev-{name}" for name in functions)} <= set(cloud.functions)
 
 
 def test_the_application_is_told_the_resources_that_were_created(cloud: Cloud) -> None:
@@ -123,7 +123,7 @@ def test_a_posted_reading_goes_through_the_queue_into_a_run(cloud: Cloud) -> Non
     assert cloud.count_objects("landing/") >= 1
     output = cloud.wait_for_run(cloud.start_analytics())
     assert output["counts"]["measurements"] >= 1
-    assert [line for line in cloud.log_lines("receiver") if "run prepared" in line]
+    assert [line for line in log_lines(cloud, "receiver") if "run prepared" in line]
 
 
 def test_a_run_that_fails_is_told_with_its_cause(cloud: Cloud) -> None:
