@@ -1,6 +1,7 @@
 """Runs a fleet of simulated sensors against an API, with real HTTP requests, and checks every answer."""
 
 import contextlib
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,37 +25,32 @@ _PROGRESS_SECONDS = 0.1
 INTERRUPT_GRACE_SECONDS = 2.0
 
 
-def utc_now() -> datetime:
-    """Tell the time of the clock."""
-    return datetime.now(UTC)
-
-
 def simulate(
     config: SimulatorConfig,
     url: str,
     thermistor: Thermistor,
     *,
-    seed: int,
+    seed: int | None = None,
     sensors_are_new: bool = False,
     dump: Path | None = None,
     token: str | None = None,
     grace_seconds: float = GRACE_US / 1e6,
-    now: Callable[[], datetime] = utc_now,
-    monotonic: Callable[[], float] = time.monotonic,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Summary:
     """Run the sensors against `<url>/readings` until the configured time is over or `should_stop` says so.
 
     Readings due before that are still sent for `grace_seconds` afterwards. The same seed gives the same sensors,
-    resistances, delays and faults. Answers are checked against the thermistor's equation; sensors that are not new
-    may be broken from the start. Raises ValidationError for a wrong URL or token and OSError when the dump cannot be
-    written; what goes wrong with a request is counted instead.
+    resistances, delays and faults; it is drawn where none is given. Answers are checked against the thermistor's
+    equation; sensors that are not new may be broken from the start. Raises ValidationError for a wrong URL or token
+    and OSError when the dump cannot be written; what goes wrong with a request is counted instead.
     """
+    seed = random.getrandbits(32) if seed is None else seed
     endpoint = parse_endpoint(url, token)
     clients = [ReadingsClient(endpoint) for _ in range(config.load.workers)]
     with Dump(dump) if dump is not None else contextlib.nullcontext() as open_dump:
-        stopwatch = Stopwatch(monotonic)
+        stopwatch = Stopwatch()
         end_us = round(config.timer.total_runtime_seconds * 1e6)
         queue = DueQueue(plan_fleet(config, seed), end_us, stopwatch.elapsed_us, round(grace_seconds * 1e6))
         stopwatch.restart()
@@ -68,17 +64,16 @@ def simulate(
 class Stopwatch:
     """Microseconds since the last restart."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
+    def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
         """Start again from zero."""
-        self._started_seconds = self._monotonic()
+        self._started_seconds = time.monotonic()
 
     def elapsed_us(self) -> int:
         """Tell the microseconds since the last restart."""
-        return round((self._monotonic() - self._started_seconds) * 1e6)
+        return round((time.monotonic() - self._started_seconds) * 1e6)
 
 
 class DeviceClock:

@@ -1,7 +1,6 @@
 """The command `watch`: a local cloud with its schedule running, sensors that go on posting, and the dashboard."""
 
 import functools
-import random
 from pathlib import Path
 
 from rich.console import Console
@@ -16,12 +15,10 @@ from simulator.progress import show_progress
 
 def watch(stage: str, config_path: Path, seed: int | None) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code. Raises ValidationError for a wrong configuration."""
-    config = load_config(config_path)
-    chosen_seed = random.randrange(2**32) if seed is None else seed
-    return serve_cloud(stage, while_up=functools.partial(_post_readings, config, chosen_seed))
+    return serve_cloud(stage, while_up=functools.partial(_post_readings, load_config(config_path), seed))
 
 
-def _post_readings(config: SimulatorConfig, seed: int, cloud: Cloud, console: Console) -> None:
+def _post_readings(config: SimulatorConfig, seed: int | None, cloud: Cloud, console: Console) -> None:
     console.print(
         f"\n{config.meta.locations * config.meta.sensors} sensors are posting. Open the dashboard:\n"
         f"  {cloud.api_url}/\n"
