@@ -91,8 +91,7 @@ class Cloud:
     @functools.cached_property
     def account_id(self) -> str:
         """The emulated account."""
-        account_id: str = self.client("sts").get_caller_identity()["Account"]
-        return account_id
+        return str(self.client("sts").get_caller_identity()["Account"])
 
     @functools.cached_property
     def functions(self) -> tuple[str, ...]:

@@ -146,8 +146,7 @@ def _environment(folder: Path, port: int, identity: str, *, permissions: bool) -
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])
 
 
 def _wait_until_ready(emulator: Emulator, identity: str) -> bool:
@@ -165,8 +164,7 @@ def _wait_until_ready(emulator: Emulator, identity: str) -> bool:
 def _get(url: str) -> bytes | None:
     try:
         with _direct.open(url, timeout=5) as response:
-            content: bytes = response.read()
-            return content
+            return bytes(response.read())
     except (OSError, HTTPException):
         return None
 

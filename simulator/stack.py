@@ -124,8 +124,7 @@ def wait_until_healthy(api_url: str) -> None:
 
 
 def _account_id(client: ClientFactory) -> str:
-    account: str = client("sts").get_caller_identity()["Account"]
-    return account
+    return str(client("sts").get_caller_identity()["Account"])
 
 
 def _function_arn(client: ClientFactory, stage: str, function: str) -> str:
@@ -174,8 +173,7 @@ def _create_state_machine(client: ClientFactory, name: str, definition: str) -> 
     }
     role = client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]
     created = client("stepfunctions").create_state_machine(name=name, definition=definition, roleArn=role["Arn"])
-    arn: str = created["stateMachineArn"]
-    return arn
+    return str(created["stateMachineArn"])
 
 
 def _complete_function(properties: dict[str, Any], stage: str, code: dict[str, str], *, schedule: bool) -> None:
