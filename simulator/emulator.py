@@ -26,6 +26,7 @@ _PYTHON = PROJECT / ".venv-cloud" / "bin" / "python"
 _START_ATTEMPTS = 3
 _START_SECONDS = 60
 _STOP_SECONDS = 5
+_LOG_LINES_TOLD = 20
 # Every process of a function unpacks 100 MB of package before it starts, which halves its start in memory.
 _MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - in a folder of its own, closed to others
 _MEMORY_BYTES_MIN = 4 * 2**30
@@ -40,10 +41,9 @@ class EmulatorError(ThermonetError):
 
 @dataclass(frozen=True)
 class Emulator:
-    """A running emulator, its address, and the folder that it keeps everything in."""
+    """A running emulator and its address."""
 
     endpoint_url: str
-    folder: Path
     process: "subprocess.Popen[bytes]"
 
 
@@ -91,17 +91,15 @@ def _start(folder: Path, *, permissions: bool) -> Emulator:
     for _ in range(_START_ATTEMPTS):
         port = _free_port()
         identity = secrets.token_hex(8)
-        emulator = Emulator(
-            endpoint_url=f"http://127.0.0.1:{port}",
-            folder=folder,
-            process=_spawn(folder, _environment(folder, port, identity, permissions=permissions)),
-        )
+        environment = _environment(folder, port, identity, permissions=permissions)
+        emulator = Emulator(f"http://127.0.0.1:{port}", _spawn(folder, environment))
         with contextlib.ExitStack() as undo:
             undo.callback(_stop, emulator.process)
             if _wait_until_ready(emulator, identity):
                 undo.pop_all()
                 return emulator
-    raise EmulatorError(f"the emulator did not start:\n{_last_lines(folder / 'emulator.log')}")
+    log = (folder / "emulator.log").read_text(errors="replace").splitlines()
+    raise EmulatorError("\n".join(["the emulator did not start:", *log[-_LOG_LINES_TOLD:]]))
 
 
 def _spawn(folder: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
@@ -200,7 +198,3 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _last_lines(path: Path, count: int = 20) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-count:])

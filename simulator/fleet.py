@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -57,8 +58,7 @@ def simulate(
         recorder = Recorder(open_dump, Checker(thermistor, sensors_are_new=sensors_are_new))
         crew = Crew(queue, config.load.batch_size, DeviceClock(now(), config.timer), recorder, stopwatch)
         crew.run(clients, should_stop, on_progress)
-        elapsed_seconds = stopwatch.elapsed_us() / 1e6
-        return crew.recorder.summarize(seed, elapsed_seconds, not_sent=queue.count_left())
+        return recorder.summarize(seed, stopwatch.elapsed_us() / 1e6, not_sent=queue.count_left())
 
 
 class Stopwatch:
@@ -118,22 +118,15 @@ class Recorder:
             return self._tally.summarize(seed, elapsed_seconds, not_sent, self._checker.broken_before)
 
 
+@dataclass(frozen=True)
 class Crew:
     """The workers that carry readings from the queue to the API."""
 
-    def __init__(
-        self,
-        queue: DueQueue,
-        batch_size: int,
-        device_clock: DeviceClock,
-        recorder: Recorder,
-        stopwatch: Stopwatch,
-    ) -> None:
-        self._queue = queue
-        self._batch_size = batch_size
-        self._device_clock = device_clock
-        self._stopwatch = stopwatch
-        self.recorder = recorder
+    queue: DueQueue
+    batch_size: int
+    device_clock: DeviceClock
+    recorder: Recorder
+    stopwatch: Stopwatch
 
     def run(
         self,
@@ -146,9 +139,9 @@ class Crew:
             workers = [pool.submit(self._work, client) for client in clients]
             try:
                 while not _is_finished(workers) and not should_stop():
-                    on_progress(self.recorder.progress(self._stopwatch.elapsed_us() / 1e6))
+                    on_progress(self.recorder.progress(self.stopwatch.elapsed_us() / 1e6))
             finally:
-                self._queue.close()
+                self.queue.close()
                 if wait(workers, timeout=INTERRUPT_GRACE_SECONDS).not_done:
                     for client in clients:
                         client.abort()
@@ -157,22 +150,22 @@ class Crew:
 
     def _work(self, client: ReadingsClient) -> None:
         with contextlib.closing(client):
-            while turns := self._queue.take(self._batch_size):
+            while turns := self.queue.take(self.batch_size):
                 deliveries = [self._deliver(turn.reading) for turn in turns]
-                started_us = self._stopwatch.elapsed_us()
+                started_us = self.stopwatch.elapsed_us()
                 exchanges = self._post(client, deliveries)
-                latency_seconds = (self._stopwatch.elapsed_us() - started_us) / 1e6
+                latency_seconds = (self.stopwatch.elapsed_us() - started_us) / 1e6
                 self.recorder.add(turns, exchanges, latency_seconds)
-                self._queue.done(turns)
+                self.queue.done(turns)
 
     def _post(self, client: ReadingsClient, deliveries: list[Delivery]) -> list[Exchange]:
-        if self._batch_size == 1:
+        if self.batch_size == 1:
             (delivery,) = deliveries
             return [read_one(delivery, client.post(encode_one(delivery)))]
         return read_batch(deliveries, client.post(encode_batch(deliveries)))
 
     def _deliver(self, planned: PlannedReading) -> Delivery:
-        return Delivery(planned, self._device_clock.timestamp(planned.measured_us, planned.backdated_us))
+        return Delivery(planned, self.device_clock.timestamp(planned.measured_us, planned.backdated_us))
 
 
 def _is_finished(workers: list[Future[None]]) -> bool:

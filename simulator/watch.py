@@ -9,16 +9,17 @@ from chalicelib.settings import load_settings
 from simulator.cloud import Cloud
 from simulator.config import SimulatorConfig, load_config
 from simulator.fleet import simulate
-from simulator.local_cloud import serve_cloud, wait_for_its_end
+from simulator.local_cloud import serve_cloud
 from simulator.progress import show_progress
 
 
 def watch(stage: str, config_path: Path, seed: int | None) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code. Raises ValidationError for a wrong configuration."""
-    return serve_cloud(stage, while_up=functools.partial(_post_readings, load_config(config_path), seed))
+    return serve_cloud(stage, when_up=functools.partial(_post_readings, load_config(config_path), seed))
 
 
-def _post_readings(config: SimulatorConfig, seed: int | None, cloud: Cloud, console: Console) -> None:
+def _post_readings(config: SimulatorConfig, seed: int | None, cloud: Cloud) -> None:
+    console = Console()
     console.print(
         f"\n{config.meta.locations * config.meta.sensors} sensors are posting. Open the dashboard:\n"
         f"  {cloud.api_url}/\n"
@@ -38,4 +39,3 @@ def _post_readings(config: SimulatorConfig, seed: int | None, cloud: Cloud, cons
             should_stop=lambda: cloud.emulator.process.poll() is not None,
             on_progress=update,
         )
-    wait_for_its_end(cloud, console)
