@@ -1,15 +1,21 @@
 """What several end-to-end tests do with a cloud: post readings, wait, and take rights away."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from simulator.cloud import Cloud
+from simulator.emulator import PROJECT
 from simulator.polling import polls
 from simulator.stack import function_name
 
@@ -47,6 +53,36 @@ def wait_for(condition: Callable[[], Any], timeout_seconds: float = 60) -> None:
         if condition():
             return
     raise AssertionError("it did not happen in time")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def chalice_local(cloud: Cloud) -> Iterator[str]:
+    """Serve the routes with `chalice local` on the cloud's resources, and give their address."""
+    port = free_port()
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("chalice")), "local", "--no-autoreload", "--port", str(port)],
+        cwd=PROJECT,
+        env={"PATH": os.environ["PATH"], **cloud.environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: listens(port))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
 
 
 def log_lines(cloud: Cloud, function: str) -> list[str]:

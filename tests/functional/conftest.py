@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -14,8 +15,9 @@ from botocore.loaders import create_loader
 from chalice.test import Client
 from moto import mock_aws
 
+from simulator.__main__ import main
 from simulator.tokens import mint_token
-from tests.functional.simulator_stub import serve_stub
+from tests.functional.simulator_stub import CONFIG, serve_stub
 
 STAGE = "dev"
 SIGNING_KEYS = {"before": "an older key, still in use somewhere", "now": "the key that new tokens are signed with"}
@@ -207,3 +209,17 @@ def api() -> Iterator[Any]:
     """An API of its own for a simulator, which remembers what is posted."""
     with serve_stub() as stub:
         yield stub
+
+
+@pytest.fixture
+def run(api: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any]]:
+    """The command `run` against the API, with a dump; returns the exit code and what it printed."""
+
+    def run_simulator(*options: str, config: str = CONFIG, environment: dict[str, str] | None = None) -> Any:
+        path = tmp_path / "sensors.yaml"
+        path.write_text(config)
+        arguments = ["run", "--config", str(path), "--url", api.url, "--dump", str(tmp_path / "dump.csv")]
+        code = main([*arguments, *options], environment or {})
+        return code, capsys.readouterr()
+
+    return run_simulator
