@@ -38,7 +38,7 @@ class LocalCloudError(ThermonetError):
 
 
 class CloudFile(msgspec.Struct, frozen=True):
-    """What .local/cloud.json tells other programs about a local cloud that is up."""
+    """What .local/cloud.json tells other programs about a local cloud that is up: its attributes of the same names."""
 
     stage: str
     endpoint_url: str
@@ -98,10 +98,6 @@ class Cloud:
         """The names of the deployed functions, sorted."""
         functions = self.client("lambda").list_functions()["Functions"]
         return tuple(sorted(function["FunctionName"] for function in functions))
-
-    def describe(self) -> CloudFile:
-        """Tell what other programs need."""
-        return msgspec.convert(self, CloudFile, from_attributes=True)
 
     def wait_until_drained(self) -> None:
         """Wait until every queued message is consumed; raises LocalCloudError with how many are left."""

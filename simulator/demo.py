@@ -13,9 +13,9 @@ from chalicelib.landing import QUARANTINE_PREFIX
 from chalicelib.ledger import NO_MANIFEST, Ledger, Manifest
 from chalicelib.report import Report
 from chalicelib.settings import load_settings
-from chalicelib.validation import decode_json
+from chalicelib.validation import decode_json, load_yaml
 from simulator.cloud import Cloud, LocalCloudError, local_cloud
-from simulator.config import load_config
+from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
 from simulator.progress import show_progress
 from simulator.report_page import render_page
@@ -49,7 +49,7 @@ def run_demo(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
     Raises ThermonetError when the configuration is wrong or the local cloud does not do its part.
     """
     console = Console()
-    config = load_config(config_path)
+    config = load_yaml(config_path, SimulatorConfig)
     shutil.rmtree(out_folder, ignore_errors=True)
     (out_folder / "reports").mkdir(parents=True)
 

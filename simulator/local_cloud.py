@@ -102,7 +102,8 @@ def _announced(cloud: Cloud, cloud_file: Path) -> Iterator[None]:
     """Let other programs find the cloud, all at once and only while it is up."""
     unfinished = cloud_file.with_suffix(".json.new")
     try:
-        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(cloud.describe())))
+        described = msgspec.convert(cloud, CloudFile, from_attributes=True)
+        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(described)))
         unfinished.replace(cloud_file)
         yield
     finally:

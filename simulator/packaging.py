@@ -1,9 +1,7 @@
 """Builds the deployment package of a stage with `chalice package`, once for the same sources."""
 
 import contextlib
-import csv
 import hashlib
-import io
 import os
 import shutil
 import subprocess
@@ -117,10 +115,8 @@ def _leave_out_services(wheel: Path) -> None:
                 continue
             content = source.read(entry)
             if entry.filename.endswith(".dist-info/RECORD"):
-                rows = [row for row in csv.reader(io.StringIO(content.decode())) if _is_kept(row[0])]
-                text = io.StringIO()
-                csv.writer(text, lineterminator="\n").writerows(rows)
-                content = text.getvalue().encode()
+                lines = content.splitlines(keepends=True)
+                content = b"".join(line for line in lines if _is_kept(line.partition(b",")[0].decode()))
             target.writestr(entry, content)
     wheel.unlink()
 

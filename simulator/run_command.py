@@ -7,7 +7,8 @@ from types import FrameType
 from rich.console import Console
 
 from chalicelib.settings import load_settings
-from simulator.config import load_config
+from chalicelib.validation import load_yaml
+from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
 from simulator.progress import show_progress
 from simulator.signals import signals_handled
@@ -33,7 +34,7 @@ def run_sensors(stage: str, config_path: Path, url: str, seed: int | None, dump:
     interrupted.
     Raises ValidationError for a wrong configuration, URL or token, OSError when the dump cannot be written.
     """
-    config = load_config(config_path)
+    config = load_yaml(config_path, SimulatorConfig)
     thermistor = load_settings(stage).thermistor
     interruption = Interruption()
     with signals_handled((signal.SIGINT, signal.SIGTERM), interruption.request):

@@ -13,9 +13,6 @@ from simulator.due_queue import LEFT_COUNT_MAX
 from simulator.faults import PlannedReading
 from simulator.messages import SUCCESS, Exchange
 
-CONNECTION_ERROR = "connection error"
-UNREADABLE_ANSWER = "unreadable answer"
-REJECTED = "rejected"
 MISMATCHES_SHOWN = 5
 # Less is not worth telling.
 _LATE_SECONDS = 1.0
@@ -221,7 +218,7 @@ def _faults_of(planned: PlannedReading) -> Iterator[str]:
 
 def _error_kind(exchange: Exchange) -> str:
     if exchange.http_status is None:
-        return CONNECTION_ERROR
+        return "connection error"
     if exchange.http_status not in SUCCESS:
         return f"HTTP {exchange.http_status}"
-    return UNREADABLE_ANSWER if exchange.rejection is None else REJECTED
+    return "unreadable answer" if exchange.rejection is None else "rejected"

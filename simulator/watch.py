@@ -6,8 +6,9 @@ from pathlib import Path
 from rich.console import Console
 
 from chalicelib.settings import load_settings
+from chalicelib.validation import load_yaml
 from simulator.cloud import Cloud
-from simulator.config import SimulatorConfig, load_config
+from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
 from simulator.local_cloud import serve_cloud
 from simulator.progress import show_progress
@@ -15,7 +16,7 @@ from simulator.progress import show_progress
 
 def watch(stage: str, config_path: Path, seed: int | None) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code. Raises ValidationError for a wrong configuration."""
-    return serve_cloud(stage, when_up=functools.partial(_post_readings, load_config(config_path), seed))
+    return serve_cloud(stage, when_up=functools.partial(_post_readings, load_yaml(config_path, SimulatorConfig), seed))
 
 
 def _post_readings(config: SimulatorConfig, seed: int | None, cloud: Cloud) -> None:
