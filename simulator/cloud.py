@@ -19,14 +19,7 @@ from chalicelib.settings import load_settings
 from simulator.emulator import LOCAL_FOLDER, REGION, Emulator, running_emulator
 from simulator.packaging import build_package
 from simulator.polling import polls
-from simulator.stack import (
-    ClientFactory,
-    Resources,
-    create_resources,
-    deploy,
-    function_name,
-    wait_until_healthy,
-)
+from simulator.stack import ClientFactory, Resources, create_resources, deploy, function_name, wait_until_healthy
 from simulator.tokens import DAY_SECONDS, mint_token, read_keys
 
 _WAIT_SECONDS = 120
