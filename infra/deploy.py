@@ -88,7 +88,7 @@ def _terraform_complaint() -> str | None:
 def plan(target: Target, s3: Any, plan_file: Path) -> None:
     """Show what a deployment would change, and write it to a file that `deploy` can take."""
     _recall(target, s3)
-    _terraform(target, "init", "-input=false", "-reconfigure", *_backend(target))
+    _init(target)
     _terraform(target, "validate")
     _terraform(target, "plan", "-input=false", f"-out={plan_file.resolve()}", *_variables(target))
 
@@ -96,7 +96,7 @@ def plan(target: Target, s3: Any, plan_file: Path) -> None:
 def deploy(target: Target, s3: Any, plan_file: Path | None) -> None:
     """Apply the configuration, asking first unless a plan is given, deploy the application on it, and limit its API."""
     _recall(target, s3)
-    _terraform(target, "init", "-input=false", "-reconfigure", *_backend(target))
+    _init(target)
     if plan_file is None:
         _terraform(target, "apply", *_variables(target))
     else:
@@ -123,17 +123,19 @@ def destroy(target: Target, s3: Any, logs: Any) -> None:
     ):
         for group in page["logGroups"]:
             logs.delete_log_group(logGroupName=group["logGroupName"])
-    _terraform(target, "init", "-input=false", "-reconfigure", *_backend(target))
+    _init(target)
     _terraform(target, "destroy", *variables)
 
 
-def _backend(target: Target) -> list[str]:
+def _init(target: Target) -> None:
+    """Let terraform find the stage's state."""
     settings = {
         "bucket": target.state_bucket,
         "key": f"thermonet/{target.stage}/terraform.tfstate",
         "region": target.region,
     }
-    return [f"-backend-config={name}={value}" for name, value in settings.items()]
+    backend = [f"-backend-config={name}={value}" for name, value in settings.items()]
+    _terraform(target, "init", "-input=false", "-reconfigure", *backend)
 
 
 def _variables(target: Target) -> list[str]:

@@ -1,5 +1,6 @@
 """Posts to the API over one kept-alive connection and tells what came of it."""
 
+import contextlib
 import http.client
 import re
 import socket
@@ -81,11 +82,9 @@ class ReadingsClient:
         self._aborted = True
         connected = self._connection.sock
         if connected is not None:
-            try:
-                # Past SSLSocket.shutdown, which would pull the session from under the waiting thread.
+            # Past SSLSocket.shutdown, which would pull the session from under the waiting thread.
+            with contextlib.suppress(OSError):
                 socket.socket.shutdown(connected, socket.SHUT_RDWR)
-            except OSError:
-                return
 
     def close(self) -> None:
         """Close the connection."""

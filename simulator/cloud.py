@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,20 +14,15 @@ import boto3
 import msgspec
 
 from chalicelib.errors import ThermonetError
+from chalicelib.object_store import ObjectStore
 from chalicelib.settings import load_settings
 from simulator.emulator import LOCAL_FOLDER, REGION, Emulator, running_emulator
 from simulator.packaging import build_package
-from simulator.stack import (
-    ClientFactory,
-    Resources,
-    create_resources,
-    deploy,
-    function_name,
-    wait_until_healthy,
-)
+from simulator.polling import polls
+from simulator.stack import ClientFactory, Resources, create_resources, deploy, function_name, wait_until_healthy
 from simulator.tokens import DAY_SECONDS, mint_token, read_keys
 
-_POLL_SECONDS = 0.2
+_WAIT_SECONDS = 120
 _TOKEN_SECONDS = 30 * DAY_SECONDS
 
 
@@ -37,7 +31,7 @@ class LocalCloudError(ThermonetError):
 
 
 class CloudFile(msgspec.Struct, frozen=True):
-    """What .local/cloud.json tells other programs about a local cloud that is up."""
+    """What .local/cloud.json tells other programs about a local cloud that is up: its attributes of the same names."""
 
     stage: str
     endpoint_url: str
@@ -83,32 +77,28 @@ class Cloud:
         return mint_token(keys, "local-cloud", lifetime_seconds=_TOKEN_SECONDS)
 
     @functools.cached_property
-    def function_names(self) -> tuple[str, ...]:
-        """The deployed functions, sorted."""
+    def store(self) -> ObjectStore:
+        """The stage's bucket."""
+        return ObjectStore(self.resources.bucket, self.client("s3"))
+
+    @functools.cached_property
+    def account_id(self) -> str:
+        """The emulated account."""
+        return str(self.client("sts").get_caller_identity()["Account"])
+
+    @functools.cached_property
+    def functions(self) -> tuple[str, ...]:
+        """The names of the deployed functions, sorted."""
         functions = self.client("lambda").list_functions()["Functions"]
         return tuple(sorted(function["FunctionName"] for function in functions))
 
-    def describe(self) -> CloudFile:
-        """Tell what other programs need."""
-        return CloudFile(
-            stage=self.stage,
-            endpoint_url=self.endpoint_url,
-            api_url=self.api_url,
-            region=self.region,
-            account_id=self.client("sts").get_caller_identity()["Account"],
-            resources=self.resources,
-            functions=self.function_names,
-            environment=self.environment,
-            token=self.token,
-        )
-
-    def wait_until_drained(self, timeout_seconds: float = 120) -> None:
+    def wait_until_drained(self) -> None:
         """Wait until every queued message is consumed; raises LocalCloudError with how many are left."""
-        queue_url = self.resources.queue_url
-        if not _wait_for(lambda: self.count_messages(queue_url) == 0, timeout_seconds):
-            raise LocalCloudError(
-                f"{self.count_messages(queue_url)} messages are still in the queue after {timeout_seconds} s"
-            )
+        for _ in polls(_WAIT_SECONDS):
+            left = self.count_messages(self.resources.queue_url)
+            if not left:
+                return
+        raise LocalCloudError(f"{left} messages are still in the queue after {_WAIT_SECONDS} s")
 
     def count_messages(self, queue_url: str) -> int:
         """Count the messages of a queue: waiting, being consumed, and waiting to be tried again."""
@@ -118,17 +108,19 @@ class Cloud:
 
     def count_objects(self, prefix: str) -> int:
         """Count the bucket's objects whose keys begin with the prefix."""
-        pages = self.client("s3").get_paginator("list_objects_v2")
-        bucket = self.resources.bucket
-        return sum(page["KeyCount"] for page in pages.paginate(Bucket=bucket, Prefix=prefix))
+        return len(self.store.list_keys(prefix))
 
-    def start_analytics(self, now: datetime | None = None, timeout_seconds: float = 120) -> str:
+    def start_analytics(self, now: datetime | None = None) -> str:
         """Start a run as the schedule would, after the one that may be going; returns its ARN.
 
         Raises LocalCloudError when no run starts, as for a time that has had its run.
         """
-        if not _wait_for(self._is_idle, timeout_seconds):
-            raise LocalCloudError(f"a run is still going after {timeout_seconds} s")
+        running = {"stateMachineArn": self.resources.state_machine_arn, "statusFilter": "RUNNING"}
+        for _ in polls(_WAIT_SECONDS):
+            if not self.client("stepfunctions").list_executions(**running)["executions"]:
+                break
+        else:
+            raise LocalCloudError(f"a run is still going after {_WAIT_SECONDS} s")
         answer = self.client("lambda").invoke(
             FunctionName=function_name(self.stage, "start_analytics"),
             Payload=json.dumps(self._scheduled_event(now or datetime.now(UTC))),
@@ -141,43 +133,26 @@ class Cloud:
             raise LocalCloudError("start_analytics started no run: this time has had one, or one is going")
         return started
 
-    def wait_for_run(self, execution_arn: str, timeout_seconds: float = 120) -> Any:
+    def wait_for_run(self, execution_arn: str) -> Any:
         """Wait for a run and return its output, decoded; raises LocalCloudError with a failure's cause."""
-
-        def describe() -> dict[str, Any]:
-            run: dict[str, Any] = self.client("stepfunctions").describe_execution(executionArn=execution_arn)
-            return run
-
-        if not _wait_for(lambda: describe()["status"] != "RUNNING", timeout_seconds):
-            raise LocalCloudError(f"{execution_arn} is still running after {timeout_seconds} s")
-        run = describe()
-        if run["status"] != "SUCCEEDED":
-            raise LocalCloudError(f"{execution_arn}: {run['status']}: {run.get('error')}: {run.get('cause')}")
-        return json.loads(run["output"])
-
-    def log_lines(self, function: str) -> list[str]:
-        """Return what a function has logged, oldest first; its name is that in app.py, the API's is `app`."""
-        group = f"/aws/lambda/{function_name(self.stage, function)}"
-        pages = self.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
-        return [event["message"] for page in pages for event in page["events"]]
-
-    def _is_idle(self) -> bool:
-        running = self.client("stepfunctions").list_executions(
-            stateMachineArn=self.resources.state_machine_arn, statusFilter="RUNNING"
-        )
-        return not running["executions"]
+        for _ in polls(_WAIT_SECONDS):
+            run = self.client("stepfunctions").describe_execution(executionArn=execution_arn)
+            if run["status"] == "SUCCEEDED":
+                return json.loads(run["output"])
+            if run["status"] != "RUNNING":
+                raise LocalCloudError(f"{execution_arn}: {run['status']}: {run.get('error')}: {run.get('cause')}")
+        raise LocalCloudError(f"{execution_arn} is still running after {_WAIT_SECONDS} s")
 
     def _scheduled_event(self, now: datetime) -> dict[str, object]:
-        account = self.client("sts").get_caller_identity()["Account"]
         return {
             "version": "0",
             "id": str(uuid4()),
             "detail-type": "Scheduled Event",
             "source": "aws.events",
-            "account": account,
+            "account": self.account_id,
             "time": f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "region": self.region,
-            "resources": [f"arn:aws:events:{self.region}:{account}:rule/{self.stage}"],
+            "resources": [f"arn:aws:events:{self.region}:{self.account_id}:rule/{self.stage}"],
             "detail": {},
         }
 
@@ -195,8 +170,6 @@ def local_cloud(
     `on_step` is told what is going on; whatever the cloud keeps is below `local_folder`.
     Raises ThermonetError when anything does not come up.
     """
-    on_step("Packaging the application")
-    build_package(stage)
     on_step("Starting the emulator")
     with running_emulator(local_folder) as emulator:
         yield deploy_stage(stage, emulator, schedule=schedule, on_step=on_step)
@@ -211,12 +184,12 @@ def deploy_stage(
     resources: Resources | None = None,
 ) -> Cloud:
     """Put a stage into a running emulator, on resources of its own unless some are given; raises ThermonetError."""
-    settings = load_settings(stage)
-    package = build_package(stage)
-    client = _client_factory(emulator.endpoint_url)
+    client = client_factory(emulator.endpoint_url)
     if resources is None:
         on_step("Creating the resources")
-        resources = create_resources(stage, settings, client)
+        resources = create_resources(stage, load_settings(stage), client)
+    on_step("Packaging the application")
+    package = build_package(stage)
     on_step("Deploying the application")
     api_url = emulator.endpoint_url + deploy(stage, package, client, schedule=schedule)
     on_step("Waiting for the API")
@@ -224,15 +197,7 @@ def deploy_stage(
     return Cloud(stage=stage, api_url=api_url, resources=resources, client=client, emulator=emulator)
 
 
-def _client_factory(endpoint_url: str) -> ClientFactory:
+def client_factory(endpoint_url: str) -> ClientFactory:
+    """Return what makes clients of an emulator, one for each service."""
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)  # noqa: S106 - not one
     return functools.cache(functools.partial(session.client, endpoint_url=endpoint_url))
-
-
-def _wait_for(condition: Callable[[], bool], timeout_seconds: float) -> bool:
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True

@@ -1,12 +1,10 @@
 """The simulator's configuration: how many sensors, what they measure, how often, for how long, and what goes wrong."""
 
-from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from chalicelib.readings import BATCH_READINGS_MAX
-from chalicelib.validation import load_yaml
 
 SENSORS_MAX = 100_000
 
@@ -86,8 +84,3 @@ class SimulatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     timer: TimerConfig = TimerConfig()
     load: LoadConfig = LoadConfig()
     faults: FaultsConfig = FaultsConfig()
-
-
-def load_config(path: Path) -> SimulatorConfig:
-    """Read a configuration; raises ValidationError naming file, key and rule."""
-    return load_yaml(path, SimulatorConfig)

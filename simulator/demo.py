@@ -1,6 +1,5 @@
 """The command `demo`: sensors against a local cloud, one analytics run, and its reports as table, files and page."""
 
-import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.landing import QUARANTINE_PREFIX
-from chalicelib.ledger import Manifest, manifest_key
+from chalicelib.ledger import NO_MANIFEST, Ledger, Manifest
 from chalicelib.report import Report
 from chalicelib.settings import load_settings
+from chalicelib.validation import decode_json, load_yaml
 from simulator.cloud import Cloud, LocalCloudError, local_cloud
-from simulator.config import load_config
+from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
 from simulator.progress import show_progress
 from simulator.report_page import render_page
@@ -49,8 +49,7 @@ def run_demo(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
     Raises ThermonetError when the configuration is wrong or the local cloud does not do its part.
     """
     console = Console()
-    config = load_config(config_path)
-    chosen_seed = random.randrange(2**32) if seed is None else seed
+    config = load_yaml(config_path, SimulatorConfig)
     shutil.rmtree(out_folder, ignore_errors=True)
     (out_folder / "reports").mkdir(parents=True)
 
@@ -64,7 +63,7 @@ def run_demo(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
                 config,
                 cloud.api_url,
                 load_settings(stage).thermistor,
-                seed=chosen_seed,
+                seed=seed,
                 sensors_are_new=True,
                 dump=out_folder / "readings.csv",
                 token=cloud.token,
@@ -88,13 +87,10 @@ def run_analytics(cloud: Cloud) -> tuple[Manifest, list[Report]]:
     """Start a run through the deployed kick-off function, wait for it, and read what it committed."""
     execution_arn = cloud.start_analytics()
     cloud.wait_for_run(execution_arn)
-    head = cloud.client("dynamodb").get_item(
-        TableName=cloud.resources.ledger_table, Key={"id": {"S": "head"}}, ConsistentRead=True
-    )
-    if "Item" not in head:
+    manifest = Ledger(cloud.resources.ledger_table, cloud.client("dynamodb"), cloud.store).committed()
+    if manifest is NO_MANIFEST:
         raise LocalCloudError(f"{execution_arn} has committed nothing")
-    manifest = msgspec.json.decode(_read(cloud, manifest_key(head["Item"]["run_id"]["S"])), type=Manifest)
-    reports = [msgspec.json.decode(_read(cloud, key), type=Report) for key in manifest.reports.values()]
+    reports = [decode_json(cloud.store.get(key), Report) for key in manifest.reports.values()]
     return manifest, sorted(reports, key=lambda report: report.location_id)
 
 
@@ -145,8 +141,3 @@ def describe_books(books: Books) -> str:
     )
     verdict = "the books balance" if books.balance else "THE BOOKS DO NOT BALANCE"
     return f"{books.accepted} accepted, {parts}: {verdict}"
-
-
-def _read(cloud: Cloud, key: str) -> bytes:
-    content: bytes = cloud.client("s3").get_object(Bucket=cloud.resources.bucket, Key=key)["Body"].read()
-    return content

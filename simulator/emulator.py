@@ -8,15 +8,15 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
+import tempfile
+import urllib.request
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from chalicelib.errors import ThermonetError
+from simulator.polling import polls
 
 PROJECT = Path(__file__).resolve().parents[1]
 LOCAL_FOLDER = PROJECT / ".local"
@@ -26,10 +26,13 @@ _PYTHON = PROJECT / ".venv-cloud" / "bin" / "python"
 _START_ATTEMPTS = 3
 _START_SECONDS = 60
 _STOP_SECONDS = 5
+_LOG_LINES_TOLD = 20
 # Every process of a function unpacks 100 MB of package before it starts, which halves its start in memory.
 _MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - in a folder of its own, closed to others
 _MEMORY_BYTES_MIN = 4 * 2**30
 _MEMORY_PREFIX = "thermonet-"
+# What is on this machine is asked without the developer's proxy.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class EmulatorError(ThermonetError):
@@ -38,10 +41,9 @@ class EmulatorError(ThermonetError):
 
 @dataclass(frozen=True)
 class Emulator:
-    """A running emulator, its address, and the folder that it keeps everything in."""
+    """A running emulator and its address."""
 
     endpoint_url: str
-    folder: Path
     process: "subprocess.Popen[bytes]"
 
 
@@ -54,38 +56,32 @@ def running_emulator(local_folder: Path = LOCAL_FOLDER, *, permissions: bool = T
     instances = local_folder / "cloud"
     instances.mkdir(parents=True, exist_ok=True)
     _remove_leftovers([*instances.iterdir(), *_MEMORY_FOLDER.glob(f"{_MEMORY_PREFIX}*")])
-    folder = instances / f"{os.getpid()}-{secrets.token_hex(4)}"
-    scratch = _scratch(folder)
-    try:
-        folder.mkdir()
-        _make_scratch(folder, scratch)
+    with _folder_below(instances) as folder, _folder_below(_scratch_place(folder), _MEMORY_PREFIX) as scratch:
+        (folder / "tmp").symlink_to(scratch)
         emulator = _start(folder, permissions=permissions)
         try:
             yield emulator
         finally:
             _stop(emulator.process)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _scratch(folder: Path) -> Path:
+@contextlib.contextmanager
+def _folder_below(parent: Path, prefix: str = "") -> Iterator[Path]:
+    """Make a folder that tells whose it is, and remove it; nobody else can look into it."""
+    name = f"{prefix}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=name, dir=parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _scratch_place(folder: Path) -> Path:
     """Choose where the functions are unpacked: in memory where there is plenty of it, else in the emulator's folder."""
-    if _MEMORY_FOLDER.is_dir() and shutil.disk_usage(_MEMORY_FOLDER).free >= _MEMORY_BYTES_MIN:
-        return _MEMORY_FOLDER / f"{_MEMORY_PREFIX}{folder.name}"
-    return folder / "tmp"
-
-
-def _make_scratch(folder: Path, scratch: Path) -> None:
-    scratch.mkdir(mode=0o700)
-    if scratch.parent != folder:
-        (folder / "tmp").symlink_to(scratch)
+    roomy = _MEMORY_FOLDER.is_dir() and shutil.disk_usage(_MEMORY_FOLDER).free >= _MEMORY_BYTES_MIN
+    return _MEMORY_FOLDER if roomy else folder
 
 
 def answers(endpoint_url: str) -> bool:
     """Tell whether an emulator serves at that address."""
-    port = urlsplit(endpoint_url).port
-    return port is not None and _get(port, "/_ministack/health") is not None
+    return _get(f"{endpoint_url}/_ministack/health") is not None
 
 
 def _start(folder: Path, *, permissions: bool) -> Emulator:
@@ -96,15 +92,14 @@ def _start(folder: Path, *, permissions: bool) -> Emulator:
         port = _free_port()
         identity = secrets.token_hex(8)
         environment = _environment(folder, port, identity, permissions=permissions)
-        emulator = Emulator(f"http://127.0.0.1:{port}", folder, _spawn(folder, environment))
-        try:
-            if _wait_until_ready(emulator.process, port, identity):
+        emulator = Emulator(f"http://127.0.0.1:{port}", _spawn(folder, environment))
+        with contextlib.ExitStack() as undo:
+            undo.callback(_stop, emulator.process)
+            if _wait_until_ready(emulator, identity):
+                undo.pop_all()
                 return emulator
-        except BaseException:
-            _stop(emulator.process)
-            raise
-        _stop(emulator.process)
-    raise EmulatorError(f"the emulator did not start:\n{_last_lines(folder / 'emulator.log')}")
+    log = (folder / "emulator.log").read_text(errors="replace").splitlines()
+    raise EmulatorError("\n".join(["the emulator did not start:", *log[-_LOG_LINES_TOLD:]]))
 
 
 def _spawn(folder: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
@@ -149,33 +144,27 @@ def _environment(folder: Path, port: int, identity: str, *, permissions: bool) -
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, identity: str) -> bool:
+def _wait_until_ready(emulator: Emulator, identity: str) -> bool:
     """Wait for the health page and one real service; False when the process ends or takes too long."""
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        health = _get(port, "/_ministack/health")
+    for _ in polls(_START_SECONDS):
+        if emulator.process.poll() is not None:
+            break
+        health = _get(f"{emulator.endpoint_url}/_ministack/health")
         # The list of buckets is a real service, which the health page says nothing about.
-        if health and json.loads(health).get("edition") == identity and _get(port, "/") is not None:
+        if health and json.loads(health).get("edition") == identity and _get(emulator.endpoint_url) is not None:
             return True
-        time.sleep(0.05)
     return False
 
 
-def _get(port: int, path: str) -> bytes | None:
-    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+def _get(url: str) -> bytes | None:
     try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        body = response.read()
-        return body if response.status == HTTPStatus.OK else None
+        with _direct.open(url, timeout=5) as response:
+            return bytes(response.read())
     except (OSError, HTTPException):
         return None
-    finally:
-        connection.close()
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -209,7 +198,3 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _last_lines(path: Path, count: int = 20) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-count:])

@@ -1,10 +1,12 @@
 """Runs a fleet of simulated sensors against an API, with real HTTP requests, and checks every answer."""
 
 import contextlib
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,61 +26,54 @@ _PROGRESS_SECONDS = 0.1
 INTERRUPT_GRACE_SECONDS = 2.0
 
 
-def utc_now() -> datetime:
-    """Tell the time of the clock."""
-    return datetime.now(UTC)
-
-
 def simulate(
     config: SimulatorConfig,
     url: str,
     thermistor: Thermistor,
     *,
-    seed: int,
+    seed: int | None = None,
     sensors_are_new: bool = False,
     dump: Path | None = None,
     token: str | None = None,
     grace_seconds: float = GRACE_US / 1e6,
-    now: Callable[[], datetime] = utc_now,
-    monotonic: Callable[[], float] = time.monotonic,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Summary:
     """Run the sensors against `<url>/readings` until the configured time is over or `should_stop` says so.
 
     Readings due before that are still sent for `grace_seconds` afterwards. The same seed gives the same sensors,
-    resistances, delays and faults. Answers are checked against the thermistor's equation; sensors that are not new
-    may be broken from the start. Raises ValidationError for a wrong URL or token and OSError when the dump cannot be
-    written; what goes wrong with a request is counted instead.
+    resistances, delays and faults; it is drawn where none is given. Answers are checked against the thermistor's
+    equation; sensors that are not new may be broken from the start. Raises ValidationError for a wrong URL or token
+    and OSError when the dump cannot be written; what goes wrong with a request is counted instead.
     """
+    seed = random.getrandbits(32) if seed is None else seed
     endpoint = parse_endpoint(url, token)
     clients = [ReadingsClient(endpoint) for _ in range(config.load.workers)]
     with Dump(dump) if dump is not None else contextlib.nullcontext() as open_dump:
-        stopwatch = Stopwatch(monotonic)
+        stopwatch = Stopwatch()
         end_us = round(config.timer.total_runtime_seconds * 1e6)
         queue = DueQueue(plan_fleet(config, seed), end_us, stopwatch.elapsed_us, round(grace_seconds * 1e6))
         stopwatch.restart()
         recorder = Recorder(open_dump, Checker(thermistor, sensors_are_new=sensors_are_new))
         crew = Crew(queue, config.load.batch_size, DeviceClock(now(), config.timer), recorder, stopwatch)
         crew.run(clients, should_stop, on_progress)
-        elapsed_seconds = stopwatch.elapsed_us() / 1e6
-        return crew.recorder.summarize(seed, elapsed_seconds, not_sent=queue.count_left())
+        return recorder.summarize(seed, stopwatch.elapsed_us() / 1e6, not_sent=queue.count_left())
 
 
 class Stopwatch:
     """Microseconds since the last restart."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
+    def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
         """Start again from zero."""
-        self._started_seconds = self._monotonic()
+        self._started_seconds = time.monotonic()
 
     def elapsed_us(self) -> int:
         """Tell the microseconds since the last restart."""
-        return round((self._monotonic() - self._started_seconds) * 1e6)
+        return round((time.monotonic() - self._started_seconds) * 1e6)
 
 
 class DeviceClock:
@@ -123,22 +118,15 @@ class Recorder:
             return self._tally.summarize(seed, elapsed_seconds, not_sent, self._checker.broken_before)
 
 
+@dataclass(frozen=True)
 class Crew:
     """The workers that carry readings from the queue to the API."""
 
-    def __init__(
-        self,
-        queue: DueQueue,
-        batch_size: int,
-        device_clock: DeviceClock,
-        recorder: Recorder,
-        stopwatch: Stopwatch,
-    ) -> None:
-        self._queue = queue
-        self._batch_size = batch_size
-        self._device_clock = device_clock
-        self._stopwatch = stopwatch
-        self.recorder = recorder
+    queue: DueQueue
+    batch_size: int
+    device_clock: DeviceClock
+    recorder: Recorder
+    stopwatch: Stopwatch
 
     def run(
         self,
@@ -151,9 +139,9 @@ class Crew:
             workers = [pool.submit(self._work, client) for client in clients]
             try:
                 while not _is_finished(workers) and not should_stop():
-                    on_progress(self.recorder.progress(self._stopwatch.elapsed_us() / 1e6))
+                    on_progress(self.recorder.progress(self.stopwatch.elapsed_us() / 1e6))
             finally:
-                self._queue.close()
+                self.queue.close()
                 if wait(workers, timeout=INTERRUPT_GRACE_SECONDS).not_done:
                     for client in clients:
                         client.abort()
@@ -162,22 +150,22 @@ class Crew:
 
     def _work(self, client: ReadingsClient) -> None:
         with contextlib.closing(client):
-            while turns := self._queue.take(self._batch_size):
+            while turns := self.queue.take(self.batch_size):
                 deliveries = [self._deliver(turn.reading) for turn in turns]
-                started_us = self._stopwatch.elapsed_us()
+                started_us = self.stopwatch.elapsed_us()
                 exchanges = self._post(client, deliveries)
-                latency_seconds = (self._stopwatch.elapsed_us() - started_us) / 1e6
+                latency_seconds = (self.stopwatch.elapsed_us() - started_us) / 1e6
                 self.recorder.add(turns, exchanges, latency_seconds)
-                self._queue.done(turns)
+                self.queue.done(turns)
 
     def _post(self, client: ReadingsClient, deliveries: list[Delivery]) -> list[Exchange]:
-        if self._batch_size == 1:
+        if self.batch_size == 1:
             (delivery,) = deliveries
             return [read_one(delivery, client.post(encode_one(delivery)))]
         return read_batch(deliveries, client.post(encode_batch(deliveries)))
 
     def _deliver(self, planned: PlannedReading) -> Delivery:
-        return Delivery(planned, self._device_clock.timestamp(planned.measured_us, planned.backdated_us))
+        return Delivery(planned, self.device_clock.timestamp(planned.measured_us, planned.backdated_us))
 
 
 def _is_finished(workers: list[Future[None]]) -> bool:

@@ -20,22 +20,17 @@ from simulator.signals import signals_as_interrupt
 LOCAL_PORT = 8000
 
 
-def wait_for_its_end(cloud: Cloud, _console: Console) -> None:
-    """Leave the cloud alone."""
-    cloud.emulator.process.wait()
-
-
 def serve_cloud(
-    stage: str, local_folder: Path = LOCAL_FOLDER, while_up: Callable[[Cloud, Console], None] = wait_for_its_end
+    stage: str, local_folder: Path = LOCAL_FOLDER, when_up: Callable[[Cloud], None] = lambda _: None
 ) -> int:
     """Run a local cloud until SIGINT or SIGTERM, announced in `cloud.json`; returns the exit code.
 
-    `while_up` is what is done meanwhile; it ends when the emulator does.
+    `when_up` is what is done with it first; it ends when the emulator does.
     """
     console = Console()
     with signals_as_interrupt():
         try:
-            _serve_until_interrupted(stage, local_folder, console, while_up)
+            _serve_until_interrupted(stage, local_folder, console, when_up)
         except KeyboardInterrupt:
             console.print("The local cloud is gone.")
             return 0
@@ -66,7 +61,7 @@ def serve_local(stage: str, port: int, local_folder: Path = LOCAL_FOLDER) -> int
 
 
 def _serve_until_interrupted(
-    stage: str, local_folder: Path, console: Console, while_up: Callable[[Cloud, Console], None]
+    stage: str, local_folder: Path, console: Console, when_up: Callable[[Cloud], None]
 ) -> NoReturn:
     with contextlib.ExitStack() as stack:
         local_folder.mkdir(exist_ok=True)
@@ -76,7 +71,8 @@ def _serve_until_interrupted(
             cloud = stack.enter_context(local_cloud(stage, schedule=True, on_step=on_step, local_folder=local_folder))
         stack.enter_context(_announced(cloud, cloud_file))
         console.print(_welcome(cloud, cloud_file), soft_wrap=True, markup=False, highlight=False)
-        while_up(cloud, console)
+        when_up(cloud)
+        cloud.emulator.process.wait()
         raise LocalCloudError("the emulator has ended by itself")
 
 
@@ -106,7 +102,8 @@ def _announced(cloud: Cloud, cloud_file: Path) -> Iterator[None]:
     """Let other programs find the cloud, all at once and only while it is up."""
     unfinished = cloud_file.with_suffix(".json.new")
     try:
-        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(cloud.describe())))
+        described = msgspec.convert(cloud, CloudFile, from_attributes=True)
+        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(described)))
         unfinished.replace(cloud_file)
         yield
     finally:

@@ -119,7 +119,7 @@ def read_batch(deliveries: Sequence[Delivery], reply: Reply) -> list[Exchange]:
         body = msgspec.json.decode(reply.body, type=_BatchBody)
         exchanges = [_read_result(*pair, reply) for pair in zip(deliveries, body.results, strict=True)]
         _check_counts(body, exchanges)
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         unreadable = shorten(str(error))
         return [Exchange(delivery=one, http_status=reply.http_status, error=unreadable) for one in deliveries]
     return exchanges

@@ -1,9 +1,7 @@
 """Builds the deployment package of a stage with `chalice package`, once for the same sources."""
 
 import contextlib
-import csv
 import hashlib
-import io
 import os
 import shutil
 import subprocess
@@ -49,15 +47,15 @@ class Package:
         return self.folder / "sam.json"
 
 
-def build_package(stage: str, project: Path = PROJECT, local_folder: Path = LOCAL_FOLDER) -> Package:
+def build_package(stage: str) -> Package:
     """Build the package of a stage, or find it built from the same sources; raises PackagingError."""
-    sources = list(_sources(project))
-    packages = local_folder / "packages"
-    folder = packages / f"{stage}-{_fingerprint(sources, project)}"
+    sources = list(_sources())
+    packages = LOCAL_FOLDER / "packages"
+    folder = packages / f"{stage}-{_fingerprint(sources)}"
     if not folder.exists():
-        wheels = build_wheels(project / "requirements.txt", local_folder)
+        wheels = build_wheels()
         with _appearing_whole(folder) as unfinished:
-            _run_chalice(stage, sources, project, wheels, unfinished)
+            _run_chalice(stage, sources, wheels, unfinished)
         _forget_old(packages)
     return Package(folder)
 
@@ -86,12 +84,12 @@ def build_wheels(requirements: Path = PROJECT / "requirements.txt", local_folder
     return folder
 
 
-def _run_chalice(stage: str, sources: Iterable[Path], project: Path, wheels: Path, output: Path) -> None:
+def _run_chalice(stage: str, sources: Iterable[Path], wheels: Path, output: Path) -> None:
     """Package a copy of the sources: no byte code in it, and two builds at once do not meet."""
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as name:
         copy = Path(name)
         for source in sources:
-            target = copy / source.relative_to(project)
+            target = copy / source.relative_to(PROJECT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PYTHON"))}
@@ -117,10 +115,8 @@ def _leave_out_services(wheel: Path) -> None:
                 continue
             content = source.read(entry)
             if entry.filename.endswith(".dist-info/RECORD"):
-                rows = [row for row in csv.reader(io.StringIO(content.decode())) if _is_kept(row[0])]
-                text = io.StringIO()
-                csv.writer(text, lineterminator="\n").writerows(rows)
-                content = text.getvalue().encode()
+                lines = content.splitlines(keepends=True)
+                content = b"".join(line for line in lines if _is_kept(line.partition(b",")[0].decode()))
             target.writestr(entry, content)
     wheel.unlink()
 
@@ -131,20 +127,20 @@ def _is_kept(name: str) -> bool:
     return not is_description or parts[2] in KEPT_SERVICES
 
 
-def _sources(project: Path) -> Iterator[Path]:
-    yield project / "app.py"
-    yield project / "requirements.txt"
-    yield from sorted((project / ".chalice").glob("*.json"))
+def _sources() -> Iterator[Path]:
+    yield PROJECT / "app.py"
+    yield PROJECT / "requirements.txt"
+    yield from sorted((PROJECT / ".chalice").glob("*.json"))
     for folder in ("chalicelib", "vendor"):
-        for path in sorted((project / folder).rglob("*")):
+        for path in sorted((PROJECT / folder).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 yield path
 
 
-def _fingerprint(sources: Iterable[Path], project: Path) -> str:
+def _fingerprint(sources: Iterable[Path]) -> str:
     contents = [sys.version.encode(), Path(__file__).read_bytes()]
     for source in sources:
-        contents += [str(source.relative_to(project)).encode(), source.read_bytes()]
+        contents += [str(source.relative_to(PROJECT)).encode(), source.read_bytes()]
     return _digest(contents)
 
 

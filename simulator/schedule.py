@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from simulator.config import SimulatorConfig
 from simulator.faults import PlannedReading, add_faults
 
-_MICROSECONDS = 1_000_000
-
 
 def plan_fleet(config: SimulatorConfig, seed: int) -> list[Iterator[PlannedReading]]:
     """Plan every sensor's readings, in the order in which sensors go when several are due at once."""
@@ -48,4 +46,4 @@ def _measure(config: SimulatorConfig, seed: int, sensor_id: str, location_id: st
 
 
 def _microseconds(seconds: float) -> int:
-    return round(seconds * _MICROSECONDS)
+    return round(seconds * 1e6)

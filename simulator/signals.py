@@ -1,23 +1,28 @@
-"""Makes every signal that asks a command to end look like Ctrl-C, so that it cleans up behind itself."""
+"""What a command does with the signals that ask it to end, so that it cleans up behind itself."""
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
-
-_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
-def signals_as_interrupt() -> Iterator[None]:
-    """Make every signal that asks to end a KeyboardInterrupt, even where a shell had SIGINT ignored."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in _ENDING_SIGNALS}
+def signals_handled(
+    signals: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Let a function handle the signals for a while, even where a shell had SIGINT ignored."""
+    before = {number: signal.signal(number, handler) for number in signals}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+def signals_as_interrupt() -> contextlib.AbstractContextManager[None]:
+    """Make every signal that asks to end look like Ctrl-C."""
+    return signals_handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

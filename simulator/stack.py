@@ -3,21 +3,22 @@
 import json
 import re
 import secrets
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+from botocore.exceptions import WaiterError
 
+from chalicelib import aws
 from chalicelib.errors import ThermonetError
 from chalicelib.settings import Settings
 from chalicelib.tokens import signing_keys_parameter
 from simulator.emulator import PROJECT
 from simulator.packaging import Package
+from simulator.polling import polls
 
 # boto3 gives every service's client a type of its own, found by name only.
 ClientFactory = Callable[[str], Any]
@@ -26,24 +27,18 @@ WORKFLOW_PATH = PROJECT / "stepfunctions" / "analytics.asl.json"
 
 _QUEUE_RETENTION_SECONDS = 14 * 86_400
 _RECEIVES_BEFORE_DEAD_LETTER = 5
-_DEPLOY_SECONDS = 120
+_DEPLOY_POLLS = {"Delay": 0.1, "MaxAttempts": 1_200}
+_HEALTHY_SECONDS = 60
 
 
 class StackError(ThermonetError):
     """The emulated account did not take what was deployed. Trying again does not help."""
 
 
-class Resources(msgspec.Struct, frozen=True):
-    """What the application is told in the SSM parameter /thermonet/<stage>/resources."""
+class Resources(aws.Resources, frozen=True):
+    """What the SSM parameter names, with what the application itself does not need."""
 
-    registry_table: str
-    idempotency_table: str
-    ledger_table: str
-    bucket: str
-    queue_url: str
     dead_letter_queue_url: str
-    topic_arn: str
-    state_machine_arn: str
 
 
 def function_name(stage: str, function: str) -> str:
@@ -51,9 +46,7 @@ def function_name(stage: str, function: str) -> str:
     return f"thermonet-{stage}" if function == "app" else f"thermonet-{stage}-{function}"
 
 
-def create_resources(
-    stage: str, settings: Settings, client: ClientFactory, workflow: Path = WORKFLOW_PATH
-) -> Resources:
+def create_resources(stage: str, settings: Settings, client: ClientFactory) -> Resources:
     """Create what Terraform creates on AWS; raises StackError when the workflow cannot be rendered."""
     prefix = f"thermonet-{stage}"
     bucket = f"{prefix}-data-{_account_id(client)}"
@@ -71,7 +64,7 @@ def create_resources(
         "bucket": bucket,
         "max_concurrency": settings.analytics.max_concurrency,
     }
-    definition = render_workflow(workflow.read_text(encoding="utf-8"), values)
+    definition = render_workflow(WORKFLOW_PATH.read_text(encoding="utf-8"), values)
     resources = Resources(
         registry_table=_create_table(client("dynamodb"), f"{prefix}-sensor-registry", "sensor_id"),
         idempotency_table=_create_table(client("dynamodb"), f"{prefix}-idempotency", "id", expiring="expiration"),
@@ -117,25 +110,21 @@ def deploy(stage: str, package: Package, client: ClientFactory, *, schedule: boo
     return f"/restapis/{outputs['RestAPIId']}/{api_stage}/_user_request_"
 
 
-def wait_until_healthy(api_url: str, timeout_seconds: float = 60) -> None:
+def wait_until_healthy(api_url: str) -> None:
     """Wait until GET <api_url>/health answers 200; raises StackError with the last answer."""
-    deadline = time.monotonic() + timeout_seconds
-    while True:
+    for _ in polls(_HEALTHY_SECONDS):
         try:
-            with urllib.request.urlopen(f"{api_url}/health", timeout=timeout_seconds):  # noqa: S310 - our own address
+            with urllib.request.urlopen(f"{api_url}/health", timeout=_HEALTHY_SECONDS):  # noqa: S310 - our own address
                 return
         except urllib.error.HTTPError as error:
             answer = f"{error.code} {error.read().decode(errors='replace')}"
         except OSError as error:
             answer = str(error)
-        if time.monotonic() > deadline:
-            raise StackError(f"GET {api_url}/health: {answer}")
-        time.sleep(0.2)
+    raise StackError(f"GET {api_url}/health: {answer}")
 
 
 def _account_id(client: ClientFactory) -> str:
-    account: str = client("sts").get_caller_identity()["Account"]
-    return account
+    return str(client("sts").get_caller_identity()["Account"])
 
 
 def _function_arn(client: ClientFactory, stage: str, function: str) -> str:
@@ -167,23 +156,12 @@ def _put_parameters(stage: str, resources: Resources, ssm: Any) -> None:
 
 
 def _create_queues(sqs: Any, name: str, visibility_timeout_seconds: int) -> tuple[str, str]:
-    dead_letter_url = sqs.create_queue(
-        QueueName=f"{name}-dlq", Attributes={"MessageRetentionPeriod": str(_QUEUE_RETENTION_SECONDS)}
-    )["QueueUrl"]
-    attributes = sqs.get_queue_attributes(QueueUrl=dead_letter_url, AttributeNames=["QueueArn"])["Attributes"]
-    redrive = {
-        "deadLetterTargetArn": attributes["QueueArn"],
-        "maxReceiveCount": _RECEIVES_BEFORE_DEAD_LETTER,
-    }
-    url = sqs.create_queue(
-        QueueName=name,
-        Attributes={
-            "VisibilityTimeout": str(visibility_timeout_seconds),
-            "MessageRetentionPeriod": str(_QUEUE_RETENTION_SECONDS),
-            "RedrivePolicy": json.dumps(redrive),
-        },
-    )["QueueUrl"]
-    return url, dead_letter_url
+    kept = {"MessageRetentionPeriod": str(_QUEUE_RETENTION_SECONDS)}
+    dead_letter_url = sqs.create_queue(QueueName=f"{name}-dlq", Attributes=kept)["QueueUrl"]
+    told = sqs.get_queue_attributes(QueueUrl=dead_letter_url, AttributeNames=["QueueArn"])["Attributes"]
+    redrive = {"deadLetterTargetArn": told["QueueArn"], "maxReceiveCount": _RECEIVES_BEFORE_DEAD_LETTER}
+    tried = {"VisibilityTimeout": str(visibility_timeout_seconds), "RedrivePolicy": json.dumps(redrive)}
+    return sqs.create_queue(QueueName=name, Attributes=kept | tried)["QueueUrl"], dead_letter_url
 
 
 def _create_state_machine(client: ClientFactory, name: str, definition: str) -> str:
@@ -195,8 +173,7 @@ def _create_state_machine(client: ClientFactory, name: str, definition: str) -> 
     }
     role = client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]
     created = client("stepfunctions").create_state_machine(name=name, definition=definition, roleArn=role["Arn"])
-    arn: str = created["stateMachineArn"]
-    return arn
+    return str(created["stateMachineArn"])
 
 
 def _complete_function(properties: dict[str, Any], stage: str, code: dict[str, str], *, schedule: bool) -> None:
@@ -216,13 +193,11 @@ def _create_stack(cloudformation: Any, name: str, template: str) -> dict[str, st
     cloudformation.create_stack(
         StackName=name, TemplateBody=template, Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
     )
-    deadline = time.monotonic() + _DEPLOY_SECONDS
-    while True:
-        stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
-        if stack["StackStatus"] == "CREATE_COMPLETE":
-            return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
-        if stack["StackStatus"] != "CREATE_IN_PROGRESS" or time.monotonic() > deadline:
-            events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
-            reasons = [event["ResourceStatusReason"] for event in events if event.get("ResourceStatusReason")]
-            raise StackError(f"stack {name}: {stack['StackStatus']}: {'; '.join(reasons)}")
-        time.sleep(0.1)
+    try:
+        cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig=_DEPLOY_POLLS)
+    except WaiterError as error:
+        events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
+        reasons = [event["ResourceStatusReason"] for event in events if event.get("ResourceStatusReason")]
+        raise StackError(f"stack {name}: {error}: {'; '.join(reasons)}") from None
+    (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}

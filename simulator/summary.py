@@ -13,9 +13,6 @@ from simulator.due_queue import LEFT_COUNT_MAX
 from simulator.faults import PlannedReading
 from simulator.messages import SUCCESS, Exchange
 
-CONNECTION_ERROR = "connection error"
-UNREADABLE_ANSWER = "unreadable answer"
-REJECTED = "rejected"
 MISMATCHES_SHOWN = 5
 # Less is not worth telling.
 _LATE_SECONDS = 1.0
@@ -32,16 +29,11 @@ class Progress(Struct, frozen=True):
     late_seconds: float
 
 
-class Latency(Struct, frozen=True):
-    """Seconds within which half, 95 % and 99 % of the requests were answered or failed."""
-
-    p50_seconds: float
-    p95_seconds: float
-    p99_seconds: float
-
-
 class Summary(Struct, frozen=True, kw_only=True):
-    """The result of a run; every sent reading is counted once, by its status, by its error, or as rightly rejected."""
+    """The result of a run; every sent reading is counted once, by its status, by its error, or as rightly rejected.
+
+    `latency_seconds` tells by percentage within which time so many of the requests were answered or failed.
+    """
 
     seed: int
     elapsed_seconds: float
@@ -57,7 +49,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     broken_before: int
     not_sent: int
     late_seconds_max: float
-    latency: Latency | None
+    latency_seconds: Mapping[int, float]
     broken_sensors_by_location: Mapping[str, int]
 
     @property
@@ -159,18 +151,16 @@ class Tally:
             broken_before=broken_before,
             not_sent=not_sent,
             late_seconds_max=self._late_seconds_max,
-            latency=measure_latency(self._latencies),
+            latency_seconds=measure_latency(self._latencies),
             broken_sensors_by_location=Counter(location for location, _ in self._broken_sensors),
         )
 
 
-def measure_latency(latencies_seconds: Sequence[float]) -> Latency | None:
-    """Compute the percentiles by nearest rank; None of nothing."""
-    if not latencies_seconds:
-        return None
+def measure_latency(latencies_seconds: Sequence[float]) -> dict[int, float]:
+    """Compute the percentiles 50, 95 and 99 by nearest rank; none of nothing."""
     ordered = sorted(latencies_seconds)
-    p50, p95, p99 = (ordered[math.ceil(len(ordered) * percent / 100) - 1] for percent in (50, 95, 99))
-    return Latency(p50, p95, p99)
+    ranks = {percent: math.ceil(len(ordered) * percent / 100) for percent in (50, 95, 99)}
+    return {percent: ordered[rank - 1] for percent, rank in ranks.items() if rank}
 
 
 def format_summary(summary: Summary) -> str:
@@ -192,8 +182,9 @@ def _lines(summary: Summary) -> Iterator[str]:
         yield f"among them on purpose: {', '.join(faults)}"
     if summary.broken_before:
         yield f"{summary.broken_before} sensors were BROKEN from their first reading on, so probably before this run"
-    if summary.latency is not None:
-        yield f"latency {_format_latency(summary.latency)}"
+    if summary.latency_seconds:
+        latency = (f"p{percent} {seconds * 1000:.1f} ms" for percent, seconds in summary.latency_seconds.items())
+        yield f"latency {', '.join(latency)}"
     if summary.late_seconds_max >= _LATE_SECONDS:
         yield f"more was due than the server took: readings went up to {summary.late_seconds_max:.1f} s late"
     if summary.not_sent:
@@ -225,14 +216,9 @@ def _faults_of(planned: PlannedReading) -> Iterator[str]:
         yield "out of order"
 
 
-def _format_latency(latency: Latency) -> str:
-    parts = (("p50", latency.p50_seconds), ("p95", latency.p95_seconds), ("p99", latency.p99_seconds))
-    return ", ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in parts)
-
-
 def _error_kind(exchange: Exchange) -> str:
     if exchange.http_status is None:
-        return CONNECTION_ERROR
+        return "connection error"
     if exchange.http_status not in SUCCESS:
         return f"HTTP {exchange.http_status}"
-    return UNREADABLE_ANSWER if exchange.rejection is None else REJECTED
+    return "unreadable answer" if exchange.rejection is None else "rejected"

@@ -3,7 +3,6 @@
 import math
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -12,12 +11,9 @@ from chalicelib.access import ALL_LOCATIONS
 from chalicelib.errors import ValidationError
 from chalicelib.readings import parse_id
 from chalicelib.tokens import SUBJECT_CHARACTERS_MAX
-from simulator.emulator import LOCAL_FOLDER
+from simulator.cloud import client_factory
 from simulator.local_cloud import find_cloud
 from simulator.tokens import DAY_SECONDS, TokenError, mint_token, read_keys
-
-if TYPE_CHECKING:
-    from mypy_boto3_ssm import SSMClient
 
 _DAYS_MAX = 3_660
 
@@ -34,25 +30,16 @@ def print_token(
     locations = [one if one == ALL_LOCATIONS else parse_id("location", one) for one in locations]
     if not (math.isfinite(days) and 0 < days <= _DAYS_MAX):
         raise ValidationError(f"days: must be more than 0 and at most {_DAYS_MAX}")
-    cloud = None if use_aws else find_cloud(LOCAL_FOLDER)
+    cloud = None if use_aws else find_cloud()
     if cloud is not None and cloud.stage != stage:
         cloud = None
+    client = client_factory(cloud.endpoint_url) if cloud else boto3.client
     signer = f"the local cloud at {cloud.endpoint_url}" if cloud else f"stage {stage} on AWS"
     try:
-        keys = read_keys(stage, _local_ssm(cloud.environment) if cloud else boto3.client("ssm"))
+        keys = read_keys(stage, client("ssm"))
     except (BotoCoreError, ClientError) as error:
         raise TokenError(f"the signing keys of {signer} cannot be read: {error}") from None
     token = mint_token(keys, subject, scopes=scopes, locations=locations, lifetime_seconds=days * DAY_SECONDS)
     print(f"signed for {signer}", file=sys.stderr)
     print(token)
     return 0
-
-
-def _local_ssm(environment: dict[str, str]) -> "SSMClient":
-    return boto3.client(
-        "ssm",
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        region_name=environment["AWS_DEFAULT_REGION"],
-    )

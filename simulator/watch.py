@@ -1,27 +1,26 @@
 """The command `watch`: a local cloud with its schedule running, sensors that go on posting, and the dashboard."""
 
 import functools
-import random
 from pathlib import Path
 
 from rich.console import Console
 
 from chalicelib.settings import load_settings
+from chalicelib.validation import load_yaml
 from simulator.cloud import Cloud
-from simulator.config import SimulatorConfig, load_config
+from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
-from simulator.local_cloud import serve_cloud, wait_for_its_end
+from simulator.local_cloud import serve_cloud
 from simulator.progress import show_progress
 
 
 def watch(stage: str, config_path: Path, seed: int | None) -> int:
     """Serve until SIGINT or SIGTERM; returns the exit code. Raises ValidationError for a wrong configuration."""
-    config = load_config(config_path)
-    chosen_seed = random.randrange(2**32) if seed is None else seed
-    return serve_cloud(stage, while_up=functools.partial(_post_readings, config, chosen_seed))
+    return serve_cloud(stage, when_up=functools.partial(_post_readings, load_yaml(config_path, SimulatorConfig), seed))
 
 
-def _post_readings(config: SimulatorConfig, seed: int, cloud: Cloud, console: Console) -> None:
+def _post_readings(config: SimulatorConfig, seed: int | None, cloud: Cloud) -> None:
+    console = Console()
     console.print(
         f"\n{config.meta.locations * config.meta.sensors} sensors are posting. Open the dashboard:\n"
         f"  {cloud.api_url}/\n"
@@ -41,4 +40,3 @@ def _post_readings(config: SimulatorConfig, seed: int, cloud: Cloud, console: Co
             should_stop=lambda: cloud.emulator.process.poll() is not None,
             on_progress=update,
         )
-    wait_for_its_end(cloud, console)

@@ -1,16 +1,22 @@
 """What several end-to-end tests do with a cloud: post readings, wait, and take rights away."""
 
 import json
-import time
+import os
+import socket
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from simulator.cloud import Cloud
+from simulator.emulator import PROJECT
+from simulator.polling import polls
 from simulator.stack import function_name
 
 # Runs are named after the second that they are started for, and tests start more than one in a second.
@@ -43,10 +49,47 @@ def call(cloud: Cloud, function: str, **event: Any) -> Any:
 
 def wait_for(condition: Callable[[], Any], timeout_seconds: float = 60) -> None:
     """Wait until the condition holds; fails when it does not in time."""
-    deadline = time.monotonic() + timeout_seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.25)
+    for _ in polls(timeout_seconds):
+        if condition():
+            return
+    raise AssertionError("it did not happen in time")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def chalice_local(cloud: Cloud) -> Iterator[str]:
+    """Serve the routes with `chalice local` on the cloud's resources, and give their address."""
+    port = free_port()
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("chalice")), "local", "--no-autoreload", "--port", str(port)],
+        cwd=PROJECT,
+        env={"PATH": os.environ["PATH"], **cloud.environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: listens(port))
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def log_lines(cloud: Cloud, function: str) -> list[str]:
+    """Return what a function has logged, oldest first; its name is that in app.py, the API's is `app`."""
+    group = f"/aws/lambda/{function_name(cloud.stage, function)}"
+    pages = cloud.client("logs").get_paginator("filter_log_events").paginate(logGroupName=group)
+    return [event["message"] for page in pages for event in page["events"]]
 
 
 def deployed_policy(cloud: Cloud, function: str) -> tuple[str, str, dict[str, Any]]:

@@ -10,6 +10,7 @@ import pytest
 from simulator.cloud import Cloud
 from simulator.tokens import mint_token, read_keys
 from tests.e2e.browser import Page, needs_chromium
+from tests.e2e.cloud_tools import post_reading
 
 pytestmark = needs_chromium
 
@@ -23,16 +24,12 @@ def open_without_token(cloud: Cloud, page: Page, location: str = "") -> None:
 
 
 def post(cloud: Cloud, sensor_id: str, location_id: str, resistance_ohm: float, time: datetime) -> Any:
-    reading = {
-        "sensor_id": sensor_id,
-        "location_id": location_id,
-        "value": resistance_ohm,
-        "timestamp": f"{time:%Y-%m-%dT%H:%M:%SZ}",
-    }
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {cloud.token}"}
-    request = urllib.request.Request(f"{cloud.api_url}/readings", json.dumps(reading).encode(), headers)
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)["status"]
+    timestamp = f"{time:%Y-%m-%dT%H:%M:%SZ}"
+    code, answer = post_reading(
+        cloud, sensor_id=sensor_id, location_id=location_id, value=resistance_ohm, timestamp=timestamp
+    )
+    assert code == 200, answer
+    return answer["status"]
 
 
 def get(cloud: Cloud, path: str) -> Any:

@@ -4,12 +4,12 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 
 from simulator.cloud import Cloud, LocalCloudError, local_cloud
 from simulator.emulator import PROJECT
-from tests.e2e.cloud_tools import wait_for
+from tests.e2e.cloud_tools import chalice_local, free_port, listens, log_lines, post_reading, wait_for
 
 SERVE = "import sys, pathlib; from simulator import local_cloud; "
 SERVE_CLOUD = SERVE + "sys.exit(local_cloud.serve_cloud('dev', pathlib.Path(sys.argv[1])))"
@@ -29,11 +29,11 @@ def get(url: str) -> Any:
         return json.load(response)
 
 
-def post_reading(api_url: str, token: str, **reading: Any) -> Any:
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-    request = urllib.request.Request(f"{api_url}/readings", json.dumps(reading).encode(), headers)
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return json.load(response)
+def status_of(cloud: Cloud, sensor_id: str, resistance_ohm: float) -> Any:
+    """Post a reading and return the status in the answer."""
+    code, answer = post_reading(cloud, sensor_id=sensor_id, location_id="cloud", value=resistance_ohm)
+    assert code == 200, answer
+    return answer["status"]
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -68,19 +68,13 @@ def command(code: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
         process.communicate()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_a_fresh_cloud_answers_on_health(cloud: Cloud) -> None:
     assert get(f"{cloud.api_url}/health") == {"status": "OK"}
 
 
 def test_the_functions_have_the_names_that_chalice_deploy_gives_them(cloud: Cloud) -> None:
     functions = {"authorize", "buffer_measurements", "start_analytics", "receiver", "reporter"}
-    assert {"thermonet-dev", *(f"thermonet-dev-{name}" for name in functions)} <= set(cloud.function_names)
+    assert {"thermonet-dev", *(f"thermonet-dev-{name}" for name in functions)} <= set(cloud.functions)
 
 
 def test_the_application_is_told_the_resources_that_were_created(cloud: Cloud) -> None:
@@ -116,14 +110,13 @@ def test_no_schedule_interferes_with_the_runs_of_a_test(cloud: Cloud) -> None:
 
 
 def test_a_posted_reading_goes_through_the_queue_into_a_run(cloud: Cloud) -> None:
-    answer = post_reading(cloud.api_url, cloud.token, sensor_id="through", location_id="cloud", value=2000)
-    assert answer["status"] == "OK"
+    assert status_of(cloud, "through", 2_000) == "OK"
     cloud.wait_until_drained()
     assert cloud.count_messages(cloud.resources.queue_url) == 0
     assert cloud.count_objects("landing/") >= 1
     output = cloud.wait_for_run(cloud.start_analytics())
     assert output["counts"]["measurements"] >= 1
-    assert [line for line in cloud.log_lines("receiver") if "run prepared" in line]
+    assert [line for line in log_lines(cloud, "receiver") if "run prepared" in line]
 
 
 def test_a_run_that_fails_is_told_with_its_cause(cloud: Cloud) -> None:
@@ -137,46 +130,18 @@ def test_a_run_that_fails_is_told_with_its_cause(cloud: Cloud) -> None:
 def test_two_clouds_at_once_do_not_meet(cloud: Cloud, tmp_path: Path) -> None:
     with local_cloud("dev", local_folder=tmp_path) as other:
         assert other.endpoint_url != cloud.endpoint_url
-        post_reading(other.api_url, other.token, sensor_id="two-clouds", location_id="a", value=25_000)
-        post_reading(cloud.api_url, cloud.token, sensor_id="two-clouds", location_id="a", value=2_000)
-        assert (
-            post_reading(other.api_url, other.token, sensor_id="two-clouds", location_id="a", value=2_000)["status"]
-            == "BROKEN"
-        )
-        assert (
-            post_reading(cloud.api_url, cloud.token, sensor_id="two-clouds", location_id="a", value=2_001)["status"]
-            == "OK"
-        )
+        assert status_of(other, "two-clouds", 25_000) == "BROKEN"
+        assert status_of(cloud, "two-clouds", 2_000) == "OK"
+        assert status_of(other, "two-clouds", 2_000) == "BROKEN"
+        assert status_of(cloud, "two-clouds", 2_001) == "OK"
     assert processes_of(tmp_path) == []
     assert list((tmp_path / "cloud").iterdir()) == []
 
 
 def test_chalice_local_serves_the_same_resources(cloud: Cloud) -> None:
-    port = free_port()
-    environment = {"PATH": os.environ["PATH"], **cloud.environment}
-    chalice = str(Path(sys.executable).with_name("chalice"))
-    process = subprocess.Popen(
-        [chalice, "local", "--no-autoreload", "--port", str(port)],
-        cwd=PROJECT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(lambda: listens(port))
-        local_url = f"http://127.0.0.1:{port}"
-        broken = post_reading(local_url, cloud.token, sensor_id="latched-locally", location_id="a", value=25_000)
-        assert broken["status"] == "BROKEN"
-        later = post_reading(cloud.api_url, cloud.token, sensor_id="latched-locally", location_id="a", value=2_000)
-        assert later["status"] == "BROKEN"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with chalice_local(cloud) as address:
+        assert status_of(replace(cloud, api_url=address), "latched-locally", 25_000) == "BROKEN"
+    assert status_of(cloud, "latched-locally", 2_000) == "BROKEN"
 
 
 def test_a_served_cloud_is_announced_with_a_curl_line_that_works_and_gone_after_ctrl_c(tmp_path: Path) -> None:

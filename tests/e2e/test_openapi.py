@@ -1,13 +1,8 @@
 """Whatever is asked of `chalice local`, its answer is one that docs/openapi.yaml promises, and none is a 5xx."""
 
 import os
-import socket
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +15,7 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 
 from simulator.cloud import Cloud
 from simulator.emulator import PROJECT
+from tests.e2e.cloud_tools import chalice_local
 
 # Of each operation, with valid and with invalid input: a thousand requests. 1,200 make it more than 10,000.
 EXAMPLES = int(os.environ.get("THERMONET_FUZZ_EXAMPLES", "50"))
@@ -34,26 +30,8 @@ schema = schemathesis.openapi.from_dict(DOCUMENT)
 @pytest.fixture(scope="module")
 def served(cloud: Cloud) -> Iterator[str]:
     """The address of `chalice local` on the local cloud."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    chalice = str(Path(sys.executable).with_name("chalice"))
-    process = subprocess.Popen(
-        [chalice, "local", "--no-autoreload", "--port", str(port)],
-        cwd=PROJECT,
-        env={"PATH": os.environ["PATH"], **cloud.environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while socket.socket().connect_ex(("127.0.0.1", port)):
-            assert time.monotonic() < deadline, "chalice local does not answer"
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+    with chalice_local(cloud) as address:
+        yield address
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))

@@ -8,6 +8,7 @@ from simulator.cloud import Cloud, LocalCloudError
 from simulator.emulator import PROJECT
 from tests.e2e.cloud_tools import (
     deployed_policy,
+    log_lines,
     post_reading,
     retried_at_once,
     run_analytics,
@@ -70,7 +71,7 @@ def test_no_run_starts_without_the_right_to_start_one(breakable_cloud: Cloud) ->
 
 def test_nothing_lands_without_the_consumers_right_to_write(breakable_cloud: Cloud) -> None:
     def refusals() -> int:
-        return len([line for line in breakable_cloud.log_lines("buffer_measurements") if "AccessDenied" in line])
+        return len([line for line in log_lines(breakable_cloud, "buffer_measurements") if "AccessDenied" in line])
 
     with retried_at_once(breakable_cloud):
         with without_action(breakable_cloud, "buffer_measurements", "s3:PutObject"):

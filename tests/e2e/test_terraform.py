@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import msgspec
 import pytest
 
-from simulator.cloud import deploy_stage
+from simulator.cloud import client_factory, deploy_stage
 from simulator.emulator import PROJECT, REGION, Emulator, running_emulator
 from simulator.stack import Resources
 from tests.e2e.cloud_tools import call, post_reading, run_analytics, wait_for
@@ -46,13 +45,7 @@ class Terraform:
 
     def client(self, service: str) -> Any:
         """Return a client of the emulator."""
-        return boto3.client(
-            service,
-            endpoint_url=self.emulator.endpoint_url,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        return client_factory(self.emulator.endpoint_url)(service)
 
     def told(self, stage: str) -> Resources:
         """Return what the application is told."""

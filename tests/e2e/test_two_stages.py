@@ -24,7 +24,7 @@ def test_a_run_of_one_stage_counts_nothing_of_the_other(breakable_cloud: Cloud, 
 
 
 def test_everything_of_a_stage_carries_its_name(breakable_cloud: Cloud, prod_beside_dev: Cloud) -> None:
-    both = prod_beside_dev.function_names
+    both = prod_beside_dev.functions
     dev = {name for name in both if name == "thermonet-dev" or name.startswith("thermonet-dev-")}
     prod = {name for name in both if name == "thermonet-prod" or name.startswith("thermonet-prod-")}
     assert dev | prod == set(both)

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -13,9 +14,14 @@ from botocore.client import BaseClient
 from botocore.loaders import create_loader
 from chalice.test import Client
 from moto import mock_aws
+from msgspec import structs
 
+from chalicelib.settings import load_settings
+from chalicelib.tokens import signing_keys_parameter
+from simulator.__main__ import main
+from simulator.stack import create_resources
 from simulator.tokens import mint_token
-from tests.functional.simulator_stub import serve_stub
+from tests.functional.simulator_stub import CONFIG, serve_stub
 
 STAGE = "dev"
 SIGNING_KEYS = {"before": "an older key, still in use somewhere", "now": "the key that new tokens are signed with"}
@@ -92,7 +98,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     from chalicelib.services import Services
 
     with mock_aws():
-        resources = create_resources()
+        resources = make_stage()
         monkeypatch.setattr(app_module, "services", Services(app_module.SETTINGS, Aws(STAGE)))
         # moto may be slow on a busy machine; that a request runs out of time is for test_time_limits.py.
         monkeypatch.setattr("chalicelib.aws.monotonic", lambda: 0.0)
@@ -100,36 +106,13 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
             yield Stage(app_client.http, app_client.lambda_, resources, mint_token(SIGNING_KEYS, "tests"))
 
 
-def create_resources() -> dict[str, str]:
-    """Create what Terraform creates, and the SSM parameter that names it."""
-    dynamodb, sqs = client("dynamodb"), client("sqs")
-    for table, key in (("sensor-registry", "sensor_id"), ("idempotency", "id"), ("analytics-runs", "id")):
-        dynamodb.create_table(
-            TableName=f"thermonet-{STAGE}-{table}",
-            KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
-    client("s3").create_bucket(Bucket=f"thermonet-{STAGE}-data")
-    resources = {
-        "registry_table": f"thermonet-{STAGE}-sensor-registry",
-        "idempotency_table": f"thermonet-{STAGE}-idempotency",
-        "ledger_table": f"thermonet-{STAGE}-analytics-runs",
-        "bucket": f"thermonet-{STAGE}-data",
-        "queue_url": sqs.create_queue(QueueName=f"thermonet-{STAGE}-measurements")["QueueUrl"],
-        "dead_letter_queue_url": sqs.create_queue(QueueName=f"thermonet-{STAGE}-measurements-dlq")["QueueUrl"],
-        "topic_arn": client("sns").create_topic(Name=f"thermonet-{STAGE}-alerts")["TopicArn"],
-        "state_machine_arn": client("stepfunctions").create_state_machine(
-            name=f"thermonet-{STAGE}-analytics",
-            definition='{"StartAt": "Done", "States": {"Done": {"Type": "Succeed"}}}',
-            roleArn="arn:aws:iam::123456789012:role/thermonet",
-        )["stateMachineArn"],
-    }
-    client("ssm").put_parameter(Name=f"/thermonet/{STAGE}/resources", Type="String", Value=json.dumps(resources))
+def make_stage() -> dict[str, str]:
+    """Make what Terraform makes, as the local cloud does, with keys that tests know."""
+    resources = create_resources(STAGE, load_settings(STAGE), client)
     client("ssm").put_parameter(
-        Name=f"/thermonet/{STAGE}/signing-keys", Type="SecureString", Value=json.dumps(SIGNING_KEYS)
+        Name=signing_keys_parameter(STAGE), Type="SecureString", Value=json.dumps(SIGNING_KEYS), Overwrite=True
     )
-    return resources
+    return structs.asdict(resources)
 
 
 class AwsCalls:
@@ -207,3 +190,17 @@ def api() -> Iterator[Any]:
     """An API of its own for a simulator, which remembers what is posted."""
     with serve_stub() as stub:
         yield stub
+
+
+@pytest.fixture
+def run(api: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any]]:
+    """The command `run` against the API, with a dump; returns the exit code and what it printed."""
+
+    def run_simulator(*options: str, config: str = CONFIG, environment: dict[str, str] | None = None) -> Any:
+        path = tmp_path / "sensors.yaml"
+        path.write_text(config)
+        arguments = ["run", "--config", str(path), "--url", api.url, "--dump", str(tmp_path / "dump.csv")]
+        code = main([*arguments, *options], environment or {})
+        return code, capsys.readouterr()
+
+    return run_simulator

@@ -5,7 +5,6 @@ from collections import Counter
 
 import pytest
 
-from simulator.__main__ import main
 from tests.functional.simulator_stub import CONFIG, read_dump
 
 BATCHES = CONFIG.replace("workers: 4", "workers: 4, batch_size: 5")
@@ -13,25 +12,14 @@ FAULTS = "faults: {duplicate_rate: 0.2, malformed_rate: 0.2, late_rate: 0.2, out
 
 
 @pytest.fixture
-def run(api, tmp_path, capsys):
-    def run_simulator(config):
-        path = tmp_path / "sensors.yaml"
-        path.write_text(config)
-        arguments = [
-            "run",
-            "--config",
-            str(path),
-            "--url",
-            api.url,
-            "--dump",
-            str(tmp_path / "dump.csv"),
-            "--seed",
-            "3",
-        ]
-        code = main(arguments, {})
-        return code, capsys.readouterr().out
+def run(run):
+    """The command with the same faults every time."""
 
-    return run_simulator
+    def run_seeded(config):
+        code, printed = run("--seed", "3", config=config)
+        return code, printed.out
+
+    return run_seeded
 
 
 def changing_answers(api, **changes):

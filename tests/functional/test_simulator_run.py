@@ -5,22 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from simulator.__main__ import main
 from simulator.config import FleetConfig, LoadConfig, SimulatorConfig, TimerConfig
 from simulator.fleet import simulate
 from tests.functional.simulator_stub import CONFIG, THERMISTOR, count_posted, read_dump
-
-
-@pytest.fixture
-def run(api, tmp_path, capsys):
-    def run_simulator(*options, config=CONFIG, environment=None):
-        path = tmp_path / "sensors.yaml"
-        path.write_text(config)
-        arguments = ["run", "--config", str(path), "--url", api.url, "--dump", str(tmp_path / "dump.csv")]
-        code = main([*arguments, *options], environment or {})
-        return code, capsys.readouterr()
-
-    return run_simulator
 
 
 def test_every_reading_is_one_request_and_one_row_of_the_dump(api, run, tmp_path):

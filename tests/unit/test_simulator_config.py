@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from chalicelib.errors import ValidationError
-from simulator.config import SimulatorConfig, load_config
+from chalicelib.validation import load_yaml
+from simulator.config import SimulatorConfig
 
 SIMULATOR = Path(__file__).parents[2] / "simulator"
 
 
 def test_the_shipped_configuration_states_the_defaults():
-    assert load_config(SIMULATOR / "config.yaml") == SimulatorConfig()
+    assert load_yaml(SIMULATOR / "config.yaml", SimulatorConfig) == SimulatorConfig()
 
 
 def test_the_defaults_are_8000_sensors_for_ten_seconds():
@@ -30,7 +31,7 @@ def test_without_being_told_readings_go_one_by_one_and_nothing_goes_wrong():
 
 
 def test_the_demo_covers_a_quarter_of_an_hour_of_all_eight_locations():
-    config = load_config(SIMULATOR / "demo.yaml")
+    config = load_yaml(SIMULATOR / "demo.yaml", SimulatorConfig)
     assert config.meta.locations == 8
     assert config.timer.total_runtime_seconds * config.timer.time_scale >= 15 * 60
 
@@ -73,5 +74,5 @@ def test_a_wrong_configuration_is_an_error_that_names_file_and_key(tmp_path, tex
     path = tmp_path / "sensors.yaml"
     path.write_text(text)
     with pytest.raises(ValidationError) as error:
-        load_config(path)
+        load_yaml(path, SimulatorConfig)
     assert str(error.value).startswith(f"{path}: {key}")
