@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from chalicelib.errors import ValidationError
 from chalicelib.thermistor import TEMPERATURE_MAX_CELSIUS, Status
-from chalicelib.validation import convert, shorten
+from chalicelib.validation import convert, shorten, within
 
 BODY_BYTES_MAX = 1024 * 1024
 BATCH_READINGS_MAX = 500
@@ -65,14 +65,10 @@ class Measurement(Struct, frozen=True):
 
     sensor_id: IdText
     location_id: IdText
-    temperature: float
+    temperature: Annotated[float, Meta(gt=-TEMPERATURE_MAX_CELSIUS, lt=TEMPERATURE_MAX_CELSIUS)]
     status: Status
     timestamp: Timestamp
     value: float
-
-    def __post_init__(self) -> None:
-        if not abs(self.temperature) < TEMPERATURE_MAX_CELSIUS:
-            raise ValueError("temperature: must be a possible one")
 
 
 def decode_body(body: bytes) -> Any:
@@ -102,10 +98,7 @@ def parse_batch(posted: Any, now: datetime, oldest_age: timedelta) -> list[Readi
         try:
             checked.append(parse_reading(item, now, oldest_age))
         except ValidationError as error:
-            # An item that is no object at all is called "body" by the check of one reading.
-            field = str(error).removeprefix("body: ")
-            separator = "." if field == str(error) else ": "
-            checked.append(f"readings[{place}]{separator}{field}")
+            checked.append(within(f"readings[{place}]", error))
     return checked
 
 
@@ -160,7 +153,7 @@ def decode_measurements(body: str) -> tuple[list[Measurement], list[str]]:
         try:
             good.append(convert(element, Measurement))
         except ValidationError as error:
-            reasons.append(f"[{index}].{error}")
+            reasons.append(within(f"[{index}]", error))
     return good, reasons
 
 

@@ -72,6 +72,13 @@ def _describe(message: str) -> str:
     return f"{shorten(name)}: {shorten(reason)}"
 
 
+def within(place: str, error: ValidationError) -> str:
+    """Tell an error of a part as one of the whole: `<place>.<field path>: <reason>`, or `<place>: <reason>`."""
+    path, _, reason = str(error).partition(": ")
+    # A part that is no object at all is called "body" by its own check.
+    return f"{place}: {reason}" if path == "body" else f"{place}.{path}: {reason}"
+
+
 def shorten(text: str, longest: int = _LONGEST_ECHO) -> str:
     """Cut a text that quotes its input to a length that is safe to log and to answer."""
     return text if len(text) <= longest else text[: longest - 1] + "…"

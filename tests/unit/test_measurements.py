@@ -38,8 +38,9 @@ def test_measurements_survive_the_queue_unchanged(measurements):
         ({"location_id": 5}, "[1].location_id: "),
         ({"temperature": "35"}, "[1].temperature: "),
         ({"temperature": None}, "[1].temperature: "),
-        ({"temperature": math.nan}, "[1]."),
-        ({"temperature": 1e6}, "[1]."),
+        ({"temperature": math.nan}, "[1].temperature: "),
+        ({"temperature": 1e6}, "[1].temperature: "),
+        ({"temperature": -1e6}, "[1].temperature: "),
         ({"status": "WARM"}, "[1].status: "),
         ({"timestamp": "2026-03-01T12:00:00"}, "[1].timestamp: "),
         ({"value": None}, "[1].value: "),
@@ -51,6 +52,10 @@ def test_a_bad_measurement_is_told_by_place_and_field_beside_good_ones(fields, r
     assert [measurement.sensor_id for measurement in good] == ["1", "2"]
     assert len(reasons) == 1
     assert reasons[0].startswith(reason)
+
+
+def test_an_element_that_is_no_object_is_told_by_its_place():
+    assert decode_measurements(json.dumps([measurement_fields(), 5]))[1] == ["[1]: Expected `object`, got `int`"]
 
 
 @pytest.mark.parametrize("body", ["", "{}", "null", "5", "[", '{"a": 1}', "\ud800", '"' + "x" * 10 + '"'])

@@ -1,0 +1,40 @@
+"""What a token allows: until when, for what, and where."""
+
+import pytest
+
+from chalicelib.access import ALL_LOCATIONS, Access, Scope, access_of
+from chalicelib.errors import ForbiddenError, NotAuthenticatedError
+
+
+def access(*locations, expires_at=100.0):
+    return Access("gateway-7", expires_at, frozenset({Scope.WRITE_READINGS}), frozenset(locations))
+
+
+def test_a_token_is_good_until_the_moment_it_expires():
+    access("a", expires_at=100.0).require(Scope.WRITE_READINGS, now_seconds=99.9)
+    with pytest.raises(NotAuthenticatedError, match=r"^token: it has expired$"):
+        access("a", expires_at=100.0).require(Scope.WRITE_READINGS, now_seconds=100.0)
+
+
+def test_a_token_without_the_scope_is_told_which_it_lacks():
+    with pytest.raises(ForbiddenError, match=r"^token: it lacks the scope reports:read$"):
+        access("a").require(Scope.READ_REPORTS, now_seconds=0.0)
+
+
+def test_a_token_opens_its_own_locations_only():
+    access("a", "b").require_location("b")
+    with pytest.raises(ForbiddenError, match=r"^location_id: the token is not for this location$"):
+        access("a", "b").require_location("c")
+
+
+def test_a_token_for_all_locations_opens_any():
+    access(ALL_LOCATIONS).require_location("anywhere")
+    assert access(ALL_LOCATIONS).only_locations is None
+
+
+def test_what_the_gateway_keeps_of_a_token_is_the_same_text_every_time_and_gives_the_same_access():
+    context = access("c", "a", "b").to_context()
+    assert context == {
+        "access": '{"expires_at":100.0,"locations":["a","b","c"],"scopes":["readings:write"],"subject":"gateway-7"}'
+    }
+    assert access_of(context) == access("a", "b", "c")
