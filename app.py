@@ -29,7 +29,7 @@ from chalicelib.report_reader import Document, ReportQuery
 from chalicelib.services import Services
 from chalicelib.settings import load_settings
 from chalicelib.validation import convert, shorten
-from chalicelib.workflow import ReportRequest, RunRequest, SqsInput, SummaryRequest, start_scheduled_run
+from chalicelib.workflow import ReportRequest, RunRequest, SummaryRequest, start_scheduled_run
 
 STAGE = os.environ.get("THERMONET_STAGE", "dev")
 # The decorators below need figures of the stage, so this much is read at import.
@@ -276,13 +276,13 @@ def receiver(event: Any, _context: Any) -> Any:
         logger.set_correlation_id(task.run_id)
         summary = services.summarizer.summarize(task)
         logger.info("run summed up", extra=msgspec.to_builtins(summary))
-        return msgspec.to_builtins(summary)
+        # Here, since a run that fails before has counted nothing.
+        counters.count(**{f"Run{fate.capitalize()}": n for fate, n in structs.asdict(summary.counts).items()})
+        return {"run_id": summary.run_id}
     request = convert(event, RunRequest)
     logger.set_correlation_id(request.run_id)
     answer = services.receiver.receive(request)
     logger.info("run prepared", extra=msgspec.to_builtins(answer))
-    if isinstance(request.input, SqsInput):
-        counters.count(**{f"Run{fate.capitalize()}": n for fate, n in structs.asdict(answer.counts).items()})
     return msgspec.to_builtins(answer)
 
 

@@ -77,7 +77,7 @@ class Alerts:
         try:
             self._send(due[:_ALERTS_PER_REQUEST], now)
         except (BotoCoreError, ClientError):
-            logger.exception("the table of claims failed, so some alerts come later")
+            logger.exception("alerts not claimed; the sensors' next readings of these statuses try again")
 
     def _due(self, answers: Sequence[tuple[Answer, float]], now: float) -> list[_Alert]:
         """Return the first alert of each claim that this process does not know to be taken."""
@@ -136,7 +136,10 @@ class Alerts:
 
     def _give_back(self, claim: str) -> None:
         self._quiet_until.pop(claim, None)
-        self._dynamodb.delete_item(TableName=self._claims_table, Key={"id": {"S": claim}})
+        try:
+            self._dynamodb.delete_item(TableName=self._claims_table, Key={"id": {"S": claim}})
+        except (BotoCoreError, ClientError):
+            logger.exception("%s stays quiet until its cooldown ends", claim)
 
     def _remember(self, claim: str, quiet_until: float) -> None:
         if len(self._quiet_until) >= _REMEMBERED_MAX:

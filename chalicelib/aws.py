@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from msgspec import Struct
 
-from chalicelib.errors import ServiceUnavailableError, ValidationError
+from chalicelib.errors import ServiceUnavailableError
 from chalicelib.validation import decode_json
 
 if TYPE_CHECKING:
@@ -107,10 +107,7 @@ class Aws:
             parameter = self.ssm.get_parameter(Name=name)
         except self.ssm.exceptions.ParameterNotFound:
             raise ServiceUnavailableError(f"parameter {name} does not exist: is the stage deployed?") from None
-        try:
-            return decode_json(parameter["Parameter"]["Value"], Resources)
-        except ValidationError as error:
-            raise ServiceUnavailableError(f"parameter {name}: {error}") from None
+        return decode_json(parameter["Parameter"]["Value"], Resources, f"parameter {name}")
 
     @cached_property
     def ssm(self) -> "SSMClient":

@@ -36,7 +36,7 @@ class SortedBatch(Struct, frozen=True):
 
 
 class _PackedAnswer(Struct, frozen=True, array_like=True):
-    """An answer without what its reading tells anyway; the time is there only when the server gave it."""
+    """An answer without what its reading tells anyway; the time is there unless every repetition has the same."""
 
     temperature: float | None
     status: Status
@@ -71,7 +71,7 @@ def _same_as(first: int, place: int, reading: Reading, earlier: Reading | str, p
 def pack_answers(readings: Sequence[Reading], answers: Sequence[Answer]) -> dict[str, Any]:
     """Write the answers small: DynamoDB charges for each kilobyte that is remembered."""
     packed = [
-        _PackedAnswer(answer.temperature, answer.status, None if reading.timestamp else answer.timestamp)
+        _PackedAnswer(answer.temperature, answer.status, None if _is_known_by_time(reading) else answer.timestamp)
         for reading, answer in zip(readings, answers, strict=True)
     ]
     # Level 1 is five times as fast as the usual one, for a tenth more bytes.
@@ -86,8 +86,13 @@ def unpack_answers(readings: Sequence[Reading], packed: dict[str, Any]) -> list[
     return [
         Answer(reading.sensor_id, reading.location_id, one.temperature, one.status, timestamp)
         for reading, one in zip(readings, answers, strict=True)
-        if (timestamp := reading.timestamp or one.timestamp)
+        if (timestamp := one.timestamp or reading.timestamp)
     ]
+
+
+def _is_known_by_time(reading: Reading) -> bool:
+    """Tell whether a repetition of the reading has the same time, else it would be another one."""
+    return reading.timestamp is not None and reading.reading_id is None
 
 
 def tally_of(answer: dict[str, Any]) -> dict[str, int]:

@@ -74,27 +74,28 @@ class Buffer:
         # A time from far in the future would make all that is measured until then count as late.
         latest = self._clock() + CLOCK_SKEW_MAX
         landed: list[LandedMeasurement] = []
-        quarantined = 0
+        aside: list[tuple[str, bytes]] = []
         for message in messages:
             measurements, reasons = _decode(message, latest)
             landed.extend(measurements)
             if reasons:
-                quarantined += 1
-                self._quarantine(message, reasons)
+                aside.append(self._set_aside(message, reasons))
         if landed:
             key = landing_key(self._clock(), self._new_uuid())
             self._store.put(key, encode_landing(landed))
             ids = [message.correlation_id for message in messages if message.correlation_id]
             logger.info("landed", extra={"landing_key": key, "correlation_ids": ids})
-        return Buffered(len(landed), quarantined)
+        # Last and side by side, so that a flood of bad messages never takes good ones to the dead letters.
+        self._store.put_all(aside)
+        return Buffered(len(landed), len(aside))
 
-    def _quarantine(self, message: QueuedMessage, reasons: list[str]) -> None:
+    def _set_aside(self, message: QueuedMessage, reasons: list[str]) -> tuple[str, bytes]:
+        """Return key and content of the message's quarantine object."""
         digest = hashlib.sha256(message.body.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         key = f"{QUARANTINE_PREFIX}{message.message_id}-{digest}.json"
         body = message.body.encode("utf-8", "backslashreplace").decode()
-        set_aside = Quarantined(message.message_id, reasons, body, format_time(self._clock()))
-        self._store.put(key, msgspec.json.encode(set_aside))
-        logger.warning("message quarantined as %s: %s", key, reasons[0])
+        logger.warning("message goes to quarantine as %s: %s", key, reasons[0])
+        return key, msgspec.json.encode(Quarantined(message.message_id, reasons, body, format_time(self._clock())))
 
 
 def _decode(message: QueuedMessage, latest: datetime) -> tuple[list[LandedMeasurement], list[str]]:

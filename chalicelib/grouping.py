@@ -121,7 +121,7 @@ FROM (
 );
 
 CREATE OR REPLACE TEMP TABLE winners AS
-FROM contested ANTI JOIN seen_part USING (sensor_id, measured_at) WHERE place = 1;
+FROM contested ANTI JOIN (FROM seen_part WHERE counted) AS kept USING (sensor_id, measured_at) WHERE place = 1;
 
 INSERT INTO fresh SELECT sensor_id, location_id, temperature, measured_at, delivery FROM winners;
 

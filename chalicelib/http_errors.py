@@ -21,7 +21,8 @@ _REFUSALS: dict[type[Exception], Refusal] = {
     errors.ReadingConflictError: Refusal(409, "ConflictError", {}),
     errors.ReadingInProgressError: Refusal(409, "ConflictError", {"Retry-After": "1"}),
     errors.BodyTooLargeError: Refusal(413, "PayloadTooLargeError", {}),
-    errors.ServiceUnavailableError: Refusal(503, "ServiceUnavailableError", {"Retry-After": "5"}),
+    # Well within the window in which a reading without an id or a time is known as the same.
+    errors.ServiceUnavailableError: Refusal(503, "ServiceUnavailableError", {"Retry-After": "2"}),
 }
 
 HTTP_ERRORS = tuple(_REFUSALS)

@@ -30,7 +30,7 @@ class Once:
 
     The same reading is the one with the same sensor and reading_id, else sensor and timestamp, else with
     the same everything within a short window, for which a constant temperature must not be swallowed.
-    The same batch is the one with the same readings in the same order.
+    The same request is the one with the same readings in the same order.
     """
 
     def __init__(self, settings: IdempotencySettings, table_name: str, dynamodb: "DynamoDBClient") -> None:
@@ -38,23 +38,17 @@ class Once:
         self._identified = _OnceFor(settings.expires_after_seconds, table_name, dynamodb)
         self._anonymous = _OnceFor(settings.anonymous_window_seconds, table_name, dynamodb)
 
-    def run(self, reading: Reading, function: Callable[[], dict[str, Any]], lambda_context: Any) -> dict[str, Any]:
-        """Return the function's answer to this reading, calling it only for the first delivery.
-
-        Raises ReadingConflictError when the reading was answered before with other content,
-        ReadingInProgressError while it is being answered, ServiceUnavailableError when DynamoDB fails.
-        """
-        key = identity_of(reading)
-        once = self._anonymous if is_anonymous(reading) else self._identified
-        return once.run(key, content_of(reading), function, lambda_context)
-
-    def run_batch(
+    def run(
         self, readings: Sequence[Reading], function: Callable[[], dict[str, Any]], lambda_context: Any
     ) -> dict[str, Any]:
-        """Return the function's answer to this batch, calling it only for the first delivery; raises as `run` does."""
+        """Return the function's answer to these readings, calling it only for their first delivery.
+
+        Raises ReadingConflictError when they were answered before with other content,
+        ReadingInProgressError while they are being answered, ServiceUnavailableError when DynamoDB fails.
+        """
         # Digests, because Powertools copies and hashes what it is given, more than once.
-        key = ["batch", _digest([identity_of(reading) for reading in readings])]
-        content = [_digest([content_of(reading) for reading in readings])]
+        key = _digest([identity_of(reading) for reading in readings])
+        content = _digest([content_of(reading) for reading in readings])
         once = self._anonymous if all(map(is_anonymous, readings)) else self._identified
         return once.run(key, content, function, lambda_context)
 
@@ -102,7 +96,7 @@ class _OnceFor:
         )
 
     def run(
-        self, key: list[Any], content: list[Any], function: Callable[[], dict[str, Any]], lambda_context: Any
+        self, key: str, content: str, function: Callable[[], dict[str, Any]], lambda_context: Any
     ) -> dict[str, Any]:
         # Without the context Powertools cannot know when an attempt that died stops being in progress.
         self._config.register_lambda_context(lambda_context)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
+from msgspec import structs
 
 from chalicelib import batch
 from chalicelib.access import Access
@@ -25,10 +26,6 @@ from chalicelib.readings import (
 )
 from chalicelib.registry import SensorRegistry
 from chalicelib.thermistor import Status, Thermistor
-
-# Every answer of a request, taken at a server's time.
-Attempt = Callable[[datetime], dict[str, Any]]
-RunOnce = Callable[[Callable[[], dict[str, Any]]], dict[str, Any]]
 
 _UNFINISHED = "unfinished_at"
 
@@ -68,57 +65,38 @@ class Ingest:
             raise BodyTooLargeError(f"body: more than {BODY_BYTES_MAX} bytes")
         posted = decode_body(body)
         if isinstance(posted, dict) and "readings" in posted:
-            return self._post_batch(posted, access, lambda_context)
-        return self._post_one(posted, access, lambda_context)
-
-    def _post_one(self, posted: Any, access: Access, lambda_context: Any) -> dict[str, Any]:
+            sorted_out = batch.sort_out(parse_batch(posted, self._clock(), self._oldest_age), access)
+            return sorted_out.results(self._answer_once(sorted_out.readings, lambda_context))
         reading = parse_reading(posted, self._clock(), self._oldest_age)
         access.require_location(reading.location_id)
 
-        def attempt(now: datetime) -> dict[str, Any]:
-            (answer,) = self._accept([reading], now)
-            # Sorted, as a repeated answer comes back from the table.
-            fields: dict[str, Any] = msgspec.to_builtins(answer, order="sorted")
-            return fields
+        (answer,) = self._answer_once([reading], lambda_context)
+        fields: dict[str, Any] = msgspec.to_builtins(answer)
+        return fields
 
-        return self._once_at_one_time(attempt, lambda function: self._once.run(reading, function, lambda_context))
-
-    def _post_batch(self, posted: Any, access: Access, lambda_context: Any) -> dict[str, Any]:
-        checked = parse_batch(posted, self._clock(), self._oldest_age)
-        sorted_out = batch.sort_out(checked, access)
-        readings = sorted_out.readings
-        if not readings:
-            return sorted_out.results([])
-
-        def attempt(now: datetime) -> dict[str, Any]:
-            return batch.pack_answers(readings, self._accept(readings, now))
-
-        packed = self._once_at_one_time(
-            attempt, lambda function: self._once.run_batch(readings, function, lambda_context)
-        )
-        return sorted_out.results(batch.unpack_answers(readings, packed))
-
-    def _once_at_one_time(self, attempt: Attempt, run_once: RunOnce) -> dict[str, Any]:
-        """Run an attempt once; a repetition of one that may have queued something uses the server time of the first.
+    def _answer_once(self, readings: list[Reading], lambda_context: Any) -> list[Answer]:
+        """Answer the readings once; a repetition of an attempt that may have queued some uses the time of the first.
 
         What it has queued is then queued again under the same time and dropped as a duplicate.
         """
-        failures: list[BaseException | None] = []
+        if not readings:
+            return []
+        failures: list[_PerhapsQueuedError] = []
 
         def first_attempt() -> dict[str, Any]:
             now = self._clock()
             try:
-                return attempt(now)
+                return batch.pack_answers(readings, self._accept(readings, now))
             except _PerhapsQueuedError as failure:
-                failures.append(failure.__cause__)
+                failures.append(failure)
                 return {_UNFINISHED: format_time(now)}
 
-        answer = run_once(first_attempt)
+        packed = self._once.run(readings, first_attempt, lambda_context)
         if failures:
-            raise ServiceUnavailableError("a service behind this one failed, try again") from failures[0]
-        if _UNFINISHED in answer:
-            return attempt(datetime.fromisoformat(answer[_UNFINISHED]))
-        return answer
+            raise failures[0]
+        if _UNFINISHED in packed:
+            return self._accept(readings, datetime.fromisoformat(packed[_UNFINISHED]))
+        return batch.unpack_answers(readings, packed)
 
     def _accept(self, readings: Sequence[Reading], now: datetime) -> list[Answer]:
         """Answer the readings in order, queue the temperatures, latch what is broken, and alert."""
@@ -137,15 +115,14 @@ class Ingest:
             answer = self._answer(reading, timestamp, is_broken=reading.sensor_id in broken)
             answers.append(answer)
             if answer.temperature is not None:
-                measurements.append(_measurement(answer, answer.temperature, reading.resistance_ohm))
+                measurements.append(Measurement(**structs.asdict(answer), value=reading.resistance_ohm))
         try:
             self._queue.send(measurements)
             # Not before the queue has the good readings: a repetition would find their sensors broken.
-            for sensor_id in dict.fromkeys(newly_broken):
-                self._registry.latch(sensor_id)
-        except (BotoCoreError, ClientError) as error:
+            self._registry.latch_all(newly_broken)
+        except (BotoCoreError, ClientError, ServiceUnavailableError) as error:
             if any(reading.timestamp is None for reading in readings) and measurements:
-                raise _PerhapsQueuedError from error
+                raise _PerhapsQueuedError("a service behind this one failed, try again") from error
             raise
         self._alerts.consider(
             [(answer, reading.resistance_ohm) for answer, reading in zip(answers, readings, strict=True)]
@@ -153,19 +130,6 @@ class Ingest:
         return answers
 
     def _answer(self, reading: Reading, timestamp: datetime, *, is_broken: bool) -> Answer:
-        if is_broken:
-            return Answer(reading.sensor_id, reading.location_id, None, Status.BROKEN, timestamp)
-        temperature = self._thermistor.temperature_celsius(reading.resistance_ohm)
-        status = self._thermistor.status(temperature)
+        temperature = None if is_broken else self._thermistor.temperature_celsius(reading.resistance_ohm)
+        status = Status.BROKEN if temperature is None else self._thermistor.status(temperature)
         return Answer(reading.sensor_id, reading.location_id, temperature, status, timestamp)
-
-
-def _measurement(answer: Answer, temperature: float, resistance_ohm: float) -> Measurement:
-    return Measurement(
-        sensor_id=answer.sensor_id,
-        location_id=answer.location_id,
-        temperature=temperature,
-        status=answer.status,
-        timestamp=answer.timestamp,
-        value=resistance_ohm,
-    )

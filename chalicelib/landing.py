@@ -1,5 +1,6 @@
 """Landing objects: what the consumer leaves in the bucket for the next analytics run."""
 
+import contextlib
 import gzip
 import zlib
 from datetime import datetime
@@ -39,19 +40,26 @@ def encode_landing(measurements: list[LandedMeasurement]) -> bytes:
 
 
 def salvage_landing(content: bytes) -> tuple[list[LandedMeasurement], int]:
-    """Decode what can be decoded of a damaged landing object; return it and how many lines cannot."""
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    lines = b""
-    try:
-        for start in range(0, len(content), 1024):
-            lines += unpacker.decompress(content[start : start + 1024])
-    except zlib.error:
-        pass  # what came before the damage is good
+    """Decode what can be decoded of a landing object; return it and how many lines cannot, 0 of an undamaged one."""
+    lines, damaged = _unpack(content)
     measurements = []
-    damaged = 0 if unpacker.eof else 1
     for line in lines.splitlines():
         try:
             measurements.append(msgspec.json.decode(line, type=LandedMeasurement))
         except msgspec.DecodeError:
             damaged += 1
     return measurements, damaged
+
+
+def _unpack(content: bytes) -> tuple[bytes, int]:
+    """Return what comes before any damage of a gzip file, and 1 if there is some, else 0."""
+    unpacked = bytearray()
+    # In one piece if it is whole; else byte by byte, since a damaged piece gives nothing of what precedes the damage.
+    for size in (len(content) or 1, 1):
+        unpacker, unpacked = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16), bytearray()
+        with contextlib.suppress(zlib.error):
+            for start in range(0, len(content), size):
+                unpacked += unpacker.decompress(content[start : start + size])
+        if unpacker.eof:
+            return bytes(unpacked), 0
+    return bytes(unpacked), 1

@@ -94,7 +94,8 @@ class Ledger:
 
     def read_manifest(self, run_id: str) -> Manifest:
         """Return a run's manifest; raises ObjectNotFoundError."""
-        return decode_json(self._store.get(manifest_key(run_id)), Manifest)
+        key = manifest_key(run_id)
+        return decode_json(self._store.get(key), Manifest, key)
 
     def write_manifest(self, manifest: Manifest) -> bool:
         """Write a run's manifest unless it has one; return whether this call wrote it."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -12,6 +12,8 @@ from chalicelib.errors import ObjectNotFoundError, ServiceUnavailableError
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
 
 # What one delete_objects call takes.
 _KEYS_PER_DELETE = 1_000
@@ -32,6 +34,10 @@ class ObjectStore:
     def put(self, key: str, content: bytes) -> None:
         """Write an object, replacing what is there."""
         self._s3.put_object(Bucket=self._bucket, Key=key, Body=content)
+
+    def put_all(self, objects: Iterable[tuple[str, bytes]]) -> None:
+        """Write objects, given as (key, content), replacing what is there."""
+        self._transfer(self.put, objects)
 
     def put_first(self, key: str, content: bytes) -> bool:
         """Write an object unless the key is taken; return whether this call wrote it."""
@@ -66,9 +72,9 @@ class ObjectStore:
         """Copy local files to objects, given as (key, path)."""
         self._transfer(self._upload_one, files)
 
-    def _transfer(self, transfer_one: Callable[[str, Path], None], files: Iterable[tuple[str, Path]]) -> None:
+    def _transfer(self, transfer_one: Callable[[str, T], None], objects: Iterable[tuple[str, T]]) -> None:
         with ThreadPoolExecutor(self._connections) as pool:
-            for _ in pool.map(lambda file: transfer_one(*file), files):
+            for _ in pool.map(lambda one: transfer_one(*one), objects):
                 pass
 
     def _download_one(self, key: str, path: Path) -> None:

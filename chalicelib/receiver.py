@@ -191,21 +191,19 @@ class Receiver:
         try:
             run_input.load_landing(connection, paths)
         except duckdb.Error as error:
-            damaged = [file for file in files if not run_input.is_readable_landing(connection, file[1])]
-            if not damaged:
-                raise
-            logger.warning("%s landing objects are damaged: %s", len(damaged), error)
-            invalid = sum(self._salvage(key, path) for key, path in damaged)
+            logger.warning("a landing object is damaged: %s", error)
+            invalid = sum(self._salvage(key, path) for key, path in files)
             run_input.load_landing(connection, paths)
             return invalid
         return 0
 
     def _salvage(self, key: str, path: Path) -> int:
-        """Keep a damaged landing object aside and its good lines in its place; return the number of bad lines."""
+        """Keep a landing object aside and its good lines in its place if it has bad ones; return their number."""
         content = path.read_bytes()
-        self._store.put(f"{QUARANTINE_PREFIX}{key.removeprefix(LANDING_PREFIX)}", content)
         measurements, invalid = salvage_landing(content)
-        path.write_bytes(encode_landing(measurements))
+        if invalid:
+            self._store.put(f"{QUARANTINE_PREFIX}{key.removeprefix(LANDING_PREFIX)}", content)
+            path.write_bytes(encode_landing(measurements))
         return invalid
 
 

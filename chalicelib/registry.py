@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
 from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ServiceUnavailableError
 
@@ -98,6 +100,19 @@ class SensorRegistry:
                 self._sleep(wait_seconds)
         raise ServiceUnavailableError(f"the registry left {len(unread)} sensors unread, try again")
 
+    def latch_all(self, sensor_ids: Iterable[str]) -> None:
+        """Latch several sensors. Those that are latched already are read first, a call for each hundred.
+
+        So every repetition of a request that had too little time for all of them gets further.
+        """
+        unknown = [sensor_id for sensor_id in dict.fromkeys(sensor_ids) if sensor_id not in self._known_broken]
+        found = self._find_all(unknown) if len(unknown) > 1 else {}
+        for sensor_id in unknown:
+            if found.get(sensor_id):
+                self._remember(sensor_id)
+            else:
+                self.latch(sensor_id)
+
     def latch(self, sensor_id: str) -> None:
         """Mark the sensor as broken for good, and count it if it was not yet; no call when the process knows already.
 
@@ -105,19 +120,26 @@ class SensorRegistry:
         """
         if sensor_id in self._known_broken:
             return
-        for wait_seconds in (*_WAITS_SECONDS, None):
+        try:
+            self._write_unhindered(lambda: self._latch_and_count(sensor_id))
+        except self._dynamodb.exceptions.TransactionCanceledException as canceled:
+            # One reason for each part, the latch first.
+            if canceled.response["CancellationReasons"][0]["Code"] != "ConditionalCheckFailed":
+                raise
+        self._remember(sensor_id)
+
+    def _write_unhindered(self, write: Callable[[], object]) -> None:
+        """Write, and again after growing waits while a transaction of somebody else is on the same item."""
+        for wait_seconds in _WAITS_SECONDS:
             try:
-                self._latch_and_count(sensor_id)
-                break
-            except self._dynamodb.exceptions.TransactionCanceledException as canceled:
-                # One for each part, the latch first.
-                reasons = [reason["Code"] for reason in canceled.response["CancellationReasons"]]
-                if reasons[0] == "ConditionalCheckFailed":
-                    break
-                if "TransactionConflict" not in reasons or wait_seconds is None:
+                write()
+            except ClientError as error:
+                if not _is_hindered(error):
                     raise
                 self._sleep(wait_seconds)
-        self._remember(sensor_id)
+            else:
+                return
+        write()
 
     def _latch_and_count(self, sensor_id: str) -> None:
         self._dynamodb.transact_write_items(
@@ -163,8 +185,9 @@ class SensorRegistry:
 
     def _register(self, sensor_id: str) -> bool:
         """Write a working sensor unless it is there already; return whether what is there is broken."""
+        registration = {**self._registration(sensor_id), "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
         try:
-            self._dynamodb.put_item(**self._registration(sensor_id), ReturnValuesOnConditionCheckFailure="ALL_OLD")
+            self._write_unhindered(lambda: self._dynamodb.put_item(**registration))
         except self._dynamodb.exceptions.ConditionalCheckFailedException as conflict:
             # The stubs do not know of the item that ReturnValuesOnConditionCheckFailure asks for.
             return bool(conflict.response["Item"]["broken"]["BOOL"])  # type: ignore[typeddict-item]
@@ -174,3 +197,9 @@ class SensorRegistry:
         if len(self._known_broken) >= _REMEMBERED_MAX:
             self._known_broken.clear()
         self._known_broken.add(sensor_id)
+
+
+def _is_hindered(error: ClientError) -> bool:
+    """Tell whether a write, or a part of a transaction, met another transaction."""
+    reasons = [reason["Code"] for reason in error.response.get("CancellationReasons", [])]
+    return "TransactionConflict" in reasons or error.response["Error"]["Code"] == "TransactionConflictException"

@@ -72,7 +72,7 @@ class ReportReader:
         document = self._follow_head(lambda head: self._report(head, location_id, known), None)
         if since is None or document.content is None:
             return document
-        report = decode_json(document.content, Report)
+        report = decode_json(document.content, Report, f"the report of {location_id}")
         first = bisect_left(report.minutes, since, key=lambda minute: minute.timestamp)
         return Document(document.run_id, msgspec.json.encode(structs.replace(report, minutes=report.minutes[first:])))
 
@@ -103,7 +103,8 @@ class ReportReader:
 
     def _latest_of(self, run_id: str) -> dict[str, LocationLatest]:
         if self._latest[0] != run_id:
-            everywhere = decode_json(self._store.get(locations_summary_key(run_id)), LocationsSummary)
+            key = locations_summary_key(run_id)
+            everywhere = decode_json(self._store.get(key), LocationsSummary, key)
             self._latest = run_id, {latest.location_id: latest for latest in everywhere.locations}
         return self._latest[1]
 

@@ -56,18 +56,6 @@ def load_landing(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> No
     )
 
 
-def is_readable_landing(connection: duckdb.DuckDBPyConnection, file: Path) -> bool:
-    """Tell whether a landing object is what the consumer writes, to its last line."""
-    try:
-        connection.execute(
-            f"SELECT max(columns(*)) FROM read_json(?, columns = {_LANDING_COLUMNS}, format = 'newline_delimited')",
-            [str(file)],
-        ).fetchall()
-    except duckdb.Error:
-        return False
-    return True
-
-
 def load_static(connection: duckdb.DuckDBPyConnection, file: Path, latest: datetime) -> int:
     """Read a CSV, JSON Lines or Parquet file into `incoming`; return how many of its rows break the contract.
 

@@ -59,7 +59,8 @@ class Services:
     @cached_property
     def buffer(self) -> Buffer:
         """What empties the queue."""
-        return Buffer(self._store, clock=_utc_now, new_uuid=uuid4)
+        # The consumer has seconds, and the queue tries again.
+        return Buffer(self._store_online, clock=_utc_now, new_uuid=uuid4)
 
     @cached_property
     def receiver(self) -> "Receiver":
@@ -95,8 +96,7 @@ class Services:
     @cached_property
     def report_reader(self) -> ReportReader:
         """What answers readers."""
-        store = ObjectStore(self.aws.resources.bucket, self.aws.s3_online)
-        return ReportReader(self._ledger(store), store)
+        return ReportReader(self._ledger(self._store_online), self._store_online)
 
     @cached_property
     def _broken_count(self) -> BrokenCount:
@@ -105,6 +105,10 @@ class Services:
     @cached_property
     def _store(self) -> ObjectStore:
         return ObjectStore(self.aws.resources.bucket, self.aws.s3)
+
+    @cached_property
+    def _store_online(self) -> ObjectStore:
+        return ObjectStore(self.aws.resources.bucket, self.aws.s3_online)
 
     def _ledger(self, store: ObjectStore) -> Ledger:
         return Ledger(self.aws.resources.ledger_table, self.aws.dynamodb, store)

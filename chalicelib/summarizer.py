@@ -19,7 +19,7 @@ from chalicelib.run_summary import (
 )
 from chalicelib.thermistor import StatusLimits
 from chalicelib.validation import decode_json
-from chalicelib.workflow import SummaryAnswer, SummaryRequest
+from chalicelib.workflow import SummaryRequest
 
 logger = logging.getLogger(__name__)
 
@@ -32,25 +32,27 @@ class Summarizer:
         self._store = store
         self._ledger = ledger
 
-    def summarize(self, request: SummaryRequest) -> SummaryAnswer:
-        """Write the run's two summaries; raises ObjectNotFoundError when a reporter has left nothing."""
+    def summarize(self, request: SummaryRequest) -> RunSummary:
+        """Write the run's two summaries and return the run's own; raises ObjectNotFoundError for a missing reporter."""
         manifest = self._ledger.read_manifest(request.run_id)
         latest = self._carried_forward(manifest) | self._reported(manifest)
         locations = LocationsSummary([latest[location_id] for location_id in sorted(latest)])
         self._store.put(locations_summary_key(manifest.run_id), msgspec.json.encode(locations))
-        self._store.put(run_summary_key(manifest.run_id), msgspec.json.encode(self._about(manifest)))
-        return SummaryAnswer(manifest.run_id, len(latest))
+        about = self._about(manifest)
+        self._store.put(run_summary_key(manifest.run_id), msgspec.json.encode(about))
+        return about
 
     def _carried_forward(self, manifest: Manifest) -> dict[str, LocationLatest]:
         if _is_first(manifest):
             return {}
+        key = locations_summary_key(manifest.previous_run_id)
         try:
-            content = self._store.get(locations_summary_key(manifest.previous_run_id))
+            content = self._store.get(key)
         except ObjectNotFoundError:
             # Two runs have committed meanwhile, so this one will not; or else nobody is served by never running again.
             logger.warning("no latest averages of %s to carry forward", manifest.previous_run_id)
             return {}
-        return {latest.location_id: latest for latest in decode_json(content, LocationsSummary).locations}
+        return {latest.location_id: latest for latest in decode_json(content, LocationsSummary, key).locations}
 
     def _reported(self, manifest: Manifest) -> dict[str, LocationLatest]:
         found = map(read_latest_key, self._store.list_keys(latest_prefix(manifest.run_id)))

@@ -70,8 +70,8 @@ class SigningKeys:
     def _read(self) -> None:
         try:
             parameter = self._ssm.get_parameter(Name=self._parameter_name, WithDecryption=True)
-            keys = decode_json(parameter["Parameter"]["Value"], dict[str, str])
-        except (BotoCoreError, ClientError, ValidationError) as error:
+            keys = decode_json(parameter["Parameter"]["Value"], dict[str, str], self._parameter_name)
+        except (BotoCoreError, ClientError, ServiceUnavailableError) as error:
             if not self._keys:
                 raise ServiceUnavailableError("the signing keys cannot be read") from error
             logger.exception("the signing keys cannot be read again; those from before are used on")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 import yaml
 
-from chalicelib.errors import ValidationError
+from chalicelib.errors import ServiceUnavailableError, ValidationError
 
 T = TypeVar("T")
 
@@ -28,12 +28,15 @@ def convert(value: Any, type_: type[T]) -> T:
         raise ValidationError("body: a number is too large") from None
 
 
-def decode_json(text: str | bytes, type_: type[T]) -> T:
-    """Decode JSON that Thermonet wrote itself, or raise ValidationError `<field path>: <reason>`."""
+def decode_json(text: str | bytes, type_: type[T], name: str) -> T:
+    """Decode JSON that Thermonet keeps under that name.
+
+    Raises ServiceUnavailableError `<name>: <field path>: <reason>`, since no caller can do anything about it.
+    """
     try:
         return msgspec.json.decode(text, type=type_)
-    except msgspec.DecodeError as error:
-        raise ValidationError(_describe(str(error))) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ServiceUnavailableError(f"{name}: {_describe(str(error))}") from None
 
 
 def load_yaml(path: Path, type_: type[T]) -> T:

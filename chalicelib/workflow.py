@@ -81,13 +81,6 @@ class SummaryRequest(Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     run_id: RunId
 
 
-class SummaryAnswer(Struct, frozen=True):
-    """Which run was summed up, and of how many locations something is known."""
-
-    run_id: str
-    locations: int
-
-
 def start_scheduled_run(event_time: str, state_machine_arn: str, stepfunctions: "SFNClient") -> str | None:
     """Start the run of a scheduled event, given as `2026-01-31T09:00:00Z`; return its execution's ARN.
 

@@ -90,7 +90,7 @@ def run_analytics(cloud: Cloud) -> tuple[Manifest, list[Report]]:
     manifest = Ledger(cloud.resources.ledger_table, cloud.client("dynamodb"), cloud.store).committed()
     if manifest is NO_MANIFEST:
         raise LocalCloudError(f"{execution_arn} has committed nothing")
-    reports = [decode_json(cloud.store.get(key), Report) for key in manifest.reports.values()]
+    reports = [decode_json(cloud.store.get(key), Report, key) for key in manifest.reports.values()]
     return manifest, sorted(reports, key=lambda report: report.location_id)
 
 

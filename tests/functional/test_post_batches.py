@@ -38,9 +38,20 @@ def test_a_reading_in_a_batch_is_answered_and_queued_as_it_is_alone(stage):
     reading = posted(sensor_id="s:1", location_id=7, value=1234.5, timestamp=ago(minutes=1))
     alone = stage.post(reading).json_body
     (queued,) = stage.queued()
-    (in_batch,) = stage.post(batch(reading)).json_body["results"]
-    assert in_batch == alone
-    assert stage.queued() == [queued]
+    assert stage.post(batch(reading, posted())).json_body["results"][0] == alone
+    assert queued in stage.queued()
+
+
+def test_a_batch_of_one_reading_is_the_same_request_as_the_reading_alone(stage):
+    alone = stage.post(posted(reading_id="r")).json_body
+    assert stage.post(batch(posted(reading_id="r"))).json_body["results"] == [alone]
+    assert len(stage.queued()) == 1
+
+
+def test_a_reading_known_by_its_id_keeps_the_time_of_its_first_delivery(stage):
+    first, second = (batch(posted(reading_id="r", timestamp=ago(minutes=age)), posted(sensor_id=2)) for age in (2, 1))
+    answer = stage.post(first).json_body
+    assert stage.post(second).json_body == answer
 
 
 @pytest.mark.parametrize(

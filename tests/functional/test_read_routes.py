@@ -240,7 +240,7 @@ def test_a_service_that_fails_is_answered_as_unavailable(stage, run, aws_calls):
     run(("a", 0, 20.0))
     aws_calls.failing["dynamodb:GetItem"] = service_error()
     answer = get(stage, "/locations")
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
 
 
 def test_the_page_forbids_everything_that_does_not_come_with_it(stage):

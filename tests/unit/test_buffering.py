@@ -1,6 +1,8 @@
 """From queue to bucket: good measurements land beside bad ones, and what cannot be decoded is set aside."""
 
 import gzip
+import hashlib
+import itertools
 import json
 from datetime import UTC, datetime
 from uuid import UUID
@@ -162,6 +164,17 @@ def test_whatever_precedes_the_damage_of_a_landing_object_is_salvaged(sensors, d
     salvaged, damaged = salvage_landing(cut)
     assert salvaged == [landed(sensor) for sensor in sensors][: len(salvaged)]
     assert damaged >= 1
+
+
+def test_all_lines_before_a_flipped_bit_are_salvaged():
+    # Values that do not compress, so that the damage is far from the lines before it.
+    values = [landed(f"{number}-{hashlib.sha256(bytes([number])).hexdigest()[:40]}") for number in range(60)]
+    damaged = bytearray(encode_landing(values))
+    damaged[len(damaged) * 3 // 4] ^= 0x10
+    salvaged, bad = salvage_landing(bytes(damaged))
+    good = list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(salvaged, values, strict=False)))
+    assert len(good) >= 40
+    assert bad >= 1
 
 
 @given(st.binary(max_size=100) | st.binary(max_size=100).map(gzip.compress))

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.errors import ValidationError
+from chalicelib.errors import ServiceUnavailableError, ValidationError
 from chalicelib.settings import CONFIG_FOLDER, Settings, load_settings
 from chalicelib.thermistor import Status, Thermistor
 from chalicelib.validation import convert, decode_json, load_yaml, shorten
@@ -175,11 +175,13 @@ def test_a_coefficient_that_is_not_finite_is_an_error(tmp_path, coefficient):
     assert load_error(tmp_path, settings).startswith("thermistor")
 
 
-def test_broken_json_of_our_own_is_a_validation_error():
-    with pytest.raises(ValidationError, match="truncated"):
-        decode_json("{", Settings)
-    with pytest.raises(ValidationError, match=r"^message_retention_seconds: required"):
-        decode_json("{}", Settings)
+def test_broken_json_of_our_own_is_nothing_that_a_caller_can_mend():
+    with pytest.raises(ServiceUnavailableError, match=r"^parameter x: .*truncated"):
+        decode_json("{", Settings, "parameter x")
+    with pytest.raises(ServiceUnavailableError, match=r"^parameter x: message_retention_seconds: required"):
+        decode_json("{}", Settings, "parameter x")
+    with pytest.raises(ServiceUnavailableError, match=r"^parameter x: "):
+        decode_json(b'"\xff"', str, "parameter x")
 
 
 @given(st.text())
