@@ -68,7 +68,8 @@ class InstantAws:
         self.calls += 1
         ((table, asked),) = request["RequestItems"].items()
         known = [key for key in asked["Keys"] if key["sensor_id"]["S"] in self._sensors]
-        return {"Responses": {table: [{**key, "broken": {"BOOL": False}} for key in known]}}
+        found = [{**key, "broken": {"BOOL": False}} for key in known]
+        return {"Responses": {table: found}, "UnprocessedKeys": {}}
 
     def send_message(self, **request: Any) -> Item:
         self.calls += 1
