@@ -29,8 +29,9 @@ from chalicelib.settings import AnalyticsSettings
 from chalicelib.summarizer import Summarizer
 from chalicelib.thermistor import StatusLimits
 from chalicelib.workflow import LocationTask, ReportRequest, RunAnswer, RunRequest, SqsInput, SummaryRequest
+from tests.fake_s3 import FakeS3
 from tests.fakes import FakeDynamoDb
-from tests.faulty_aws import FakeS3, Fault, ProcessDiedError, Wire, WiredClient
+from tests.faulty_aws import Fault, ProcessDiedError, Wire, WiredClient
 
 ASL = json.loads((Path(__file__).parent.parent / "stepfunctions" / "analytics.asl.json").read_text())
 LEDGER_TABLE = "analytics-runs"

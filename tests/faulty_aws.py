@@ -1,11 +1,9 @@
 """AWS whose every call can be made to fail, or to be the last one of its process."""
 
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from botocore.exceptions import ClientError
-
+from tests.fake_s3 import FakePaginator
 from tests.fakes import service_error
 
 if TYPE_CHECKING:
@@ -65,53 +63,5 @@ class WiredClient:
         method = getattr(self._client, operation)
         return lambda **arguments: self._wire.call(operation, lambda: method(**arguments))
 
-    def get_paginator(self, operation: str) -> Any:
-        def paginate(**arguments: Any) -> Iterator[Any]:
-            token: dict[str, str] = {}
-            while True:
-                page = getattr(self, operation)(**arguments, **token)
-                yield page
-                if not page["IsTruncated"]:
-                    return
-                token = {"ContinuationToken": page["NextContinuationToken"]}
-
-        return SimpleNamespace(paginate=paginate)
-
-
-class NoSuchKeyError(ClientError):
-    """What S3 raises for a missing object."""
-
-
-class FakeS3:
-    """A bucket in memory, listed two keys at a time."""
-
-    exceptions = SimpleNamespace(NoSuchKey=NoSuchKeyError)
-    _PAGE = 2
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-
-    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
-        if Key not in self.objects:
-            raise NoSuchKeyError({"Error": {"Code": "NoSuchKey"}}, "GetObject")
-        content = self.objects[Key]
-        return {"Body": SimpleNamespace(read=lambda: content, iter_chunks=lambda _size: [content])}
-
-    def put_object(self, *, Bucket: str, Key: str, Body: Any, IfNoneMatch: str | None = None) -> None:
-        if IfNoneMatch and Key in self.objects:
-            raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "PutObject")
-        self.objects[Key] = Body if isinstance(Body, bytes) else Body.read()
-
-    def list_objects_v2(self, *, Bucket: str, Prefix: str, ContinuationToken: str = "") -> dict[str, Any]:
-        keys = sorted(key for key in self.objects if key.startswith(Prefix) and key > ContinuationToken)
-        page = keys[: self._PAGE]
-        return {
-            "Contents": [{"Key": key} for key in page],
-            "IsTruncated": len(keys) > len(page),
-            "NextContinuationToken": page[-1] if page else "",
-        }
-
-    def delete_objects(self, *, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:
-        for entry in Delete["Objects"]:
-            self.objects.pop(entry["Key"], None)
-        return {}
+    def get_paginator(self, operation: str) -> FakePaginator:
+        return FakePaginator(getattr(self, operation))

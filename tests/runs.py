@@ -4,7 +4,8 @@ from uuid import UUID
 
 from chalicelib.landing import LandedMeasurement, encode_landing, landing_key
 from tests.factories import MINUTE, NOW, analytics_settings
-from tests.fakes import FakeDynamoDb, FakeObjectStore
+from tests.fake_s3 import FakeObjectStore
+from tests.fakes import FakeDynamoDb
 from tests.workflow_player import LEDGER_TABLE, WorkflowPlayer
 
 

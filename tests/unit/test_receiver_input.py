@@ -60,7 +60,7 @@ def test_more_locations_than_one_copy_takes_each_get_their_report(player, monkey
     answer = player.start("run-1", NOW).advance_to("ReportLocations").answer
     tasks = json.loads(player.store.get(answer["locations_key"]))
     assert [task["location_id"] for task in tasks] == [f"l{number}" for number in range(9)]
-    assert all(task["measurements_key"] in player.store.objects for task in tasks)
+    assert all(task["measurements_key"] in player.store.s3.objects for task in tasks)
 
 
 def test_a_damaged_landing_object_does_not_stop_the_run_and_its_good_lines_count(player):

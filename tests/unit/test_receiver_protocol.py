@@ -45,7 +45,7 @@ def test_of_two_overlapping_attempts_at_a_run_the_first_manifest_decides(player)
             land(player, landed("2"), number=1)
             first[0] = player.receiver.receive(request)
 
-    player.store.before = other_attempt
+    player.store.s3.before = other_attempt
     second = player.receiver.receive(request)
     assert second == first[0]
     assert second.counts.measurements == 2
@@ -54,11 +54,11 @@ def test_of_two_overlapping_attempts_at_a_run_the_first_manifest_decides(player)
 def test_a_repeated_reporter_writes_the_same_bytes(player):
     land(player, landed(), landed("2", location_id="b"))
     player.start("run-1", NOW).advance_to("Commit")
-    before = dict(player.store.objects)
+    before = dict(player.store.s3.objects)
     player.order = lambda items: [*items, *reversed(items)]
     again = player.start("run-1", NOW)
     again.advance_to("Commit")
-    assert {key for key in before if before[key] != player.store.objects[key]} == set()
+    assert {key for key in before if before[key] != player.store.s3.objects[key]} == set()
 
 
 def test_a_repeated_commit_changes_nothing(player):
@@ -100,13 +100,13 @@ def test_a_receiver_whose_input_was_consumed_meanwhile_tries_again_from_the_star
 
     def consumed_meanwhile(operation, accessed):
         if (operation, accessed) == ("get", key):
-            player.store.before = lambda operation, key: None
+            player.store.s3.before = lambda operation, key: None
             player.run("other", NOW)
             land(player, landed("2"), number=1)
             player.run("another", NOW + MINUTE)
             land(player, landed("3"), number=2)
 
-    player.store.before = consumed_meanwhile
+    player.store.s3.before = consumed_meanwhile
     execution = player.run("run-1", NOW)
     assert (execution.status, execution.passed[-1]) == ("SUCCEEDED", "Reported")
     assert counts(player) == {"a": 3}
@@ -120,13 +120,13 @@ def test_a_run_whose_storage_fails_notifies_publishes_nothing_and_loses_nothing(
         if operation == when:
             raise ServiceUnavailableError("no storage today")
 
-    player.store.before = fail
+    player.store.s3.before = fail
     execution = player.run("run-1", NOW)
     assert (execution.status, execution.error) == ("FAILED", "ServiceUnavailableError")
     assert execution.passed[-2:] == ["NotifyFailure", "Failed"]
     (notification,) = player.notifications
     assert notification["Message"]["run_id"] == "run-1"
-    player.store.before = lambda operation, key: None
+    player.store.s3.before = lambda operation, key: None
     assert player.committed() == NO_MANIFEST
     player.run("run-2", NOW + MINUTE)
     assert counts(player) == {"a": 1}
@@ -170,9 +170,9 @@ def test_clean_up_that_failed_in_the_middle_is_repeated_by_the_next_run(player):
         if (operation, key) == ("delete", keys[-1]):
             raise ServiceUnavailableError("no more")
 
-    player.store.before = fail_at_the_last
+    player.store.s3.before = fail_at_the_last
     assert player.run("run-2", NOW).status == "FAILED"
-    player.store.before = lambda operation, key: None
+    player.store.s3.before = lambda operation, key: None
     assert player.run("run-3", NOW).passed[-1] == "NothingToReport"
     assert player.store.list_keys("landing/") == []
     assert counts(player) == {"a": 3}

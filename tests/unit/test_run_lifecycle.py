@@ -34,7 +34,7 @@ def test_a_run_publishes_a_report_and_names_all_about_itself_in_its_manifest(pla
 def test_a_run_without_anything_landed_succeeds_and_changes_nothing(player):
     execution = player.run("run-1", NOW)
     assert (execution.status, execution.passed[-1]) == ("SUCCEEDED", "NothingToReport")
-    assert player.store.objects == {}
+    assert player.store.s3.objects == {}
     assert player.committed() == NO_MANIFEST
 
 
@@ -59,7 +59,7 @@ def test_nothing_is_visible_or_consumed_before_the_commit(player):
     key = land(player, landed())
     player.start("run-1", NOW).advance_to("Commit")
     assert player.committed() == NO_MANIFEST
-    assert key in player.store.objects
+    assert key in player.store.s3.objects
 
 
 def test_the_next_run_deletes_what_the_committed_one_consumed_and_superseded(player):
@@ -67,13 +67,13 @@ def test_the_next_run_deletes_what_the_committed_one_consumed_and_superseded(pla
     player.run("run-1", NOW)
     second = land(player, landed(location_id="a", timestamp=NOW + MINUTE), number=1)
     player.run("run-2", NOW)
-    assert first not in player.store.objects
+    assert first not in player.store.s3.objects
     old, kept = report_key("a", "run-1"), report_key("b", "run-1")
-    assert {old, state_key(old)} <= player.store.objects.keys(), "a reader may still be on the way to it"
+    assert {old, state_key(old)} <= player.store.s3.objects.keys(), "a reader may still be on the way to it"
     player.run("run-3", NOW)
-    assert second not in player.store.objects
-    assert not {old, state_key(old)} & player.store.objects.keys()
-    assert {kept, state_key(kept)} <= player.store.objects.keys()
+    assert second not in player.store.s3.objects
+    assert not {old, state_key(old)} & player.store.s3.objects.keys()
+    assert {kept, state_key(kept)} <= player.store.s3.objects.keys()
     assert counts(player) == {"a": 2, "b": 1}
 
 

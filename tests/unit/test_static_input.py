@@ -8,7 +8,8 @@ import pytest
 
 from chalicelib.ledger import NO_MANIFEST, Counts, report_key
 from tests.factories import NOW, analytics_settings, landed
-from tests.fakes import FakeDynamoDb, FakeObjectStore
+from tests.fake_s3 import FakeObjectStore
+from tests.fakes import FakeDynamoDb
 from tests.unit.test_receiver_protocol import land
 from tests.workflow_player import LEDGER_TABLE, WorkflowPlayer
 
