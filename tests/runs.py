@@ -1,12 +1,13 @@
-"""A workflow on fakes, for tests of runs: landing measurements, and what was counted."""
+"""A workflow to play, for tests of runs: landing measurements, and what was counted."""
 
 from uuid import UUID
 
 from chalicelib.landing import LandedMeasurement, encode_landing, landing_key
+from tests.contracts import LEDGER_TABLE
 from tests.factories import MINUTE, NOW, analytics_settings
 from tests.fake_s3 import FakeObjectStore
 from tests.fakes import FakeDynamoDb
-from tests.workflow_player import LEDGER_TABLE, WorkflowPlayer
+from tests.workflow_player import WorkflowPlayer
 
 
 def new_player(window_minutes: int = 5, history_hours: int = 2) -> WorkflowPlayer:

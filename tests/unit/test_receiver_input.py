@@ -12,9 +12,9 @@ from chalicelib.landing import encode_landing, landing_key
 from chalicelib.ledger import NO_MANIFEST, Counts, Ledger, report_key, run_of_report
 from chalicelib.validation import convert
 from chalicelib.workflow import RunRequest
+from tests.contracts import LEDGER_TABLE
 from tests.factories import NOW, ODD_IDS, landed
 from tests.runs import counts, land, new_player
-from tests.workflow_player import LEDGER_TABLE
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_request_that_breaks_the_contract_is_refused(request_):
 
 def test_a_run_with_invalid_input_fails_without_a_retry_and_notifies(player):
     execution = player.run("run-1", NOW, {"source": "FTP"})
-    assert (execution.status, execution.error) == ("FAILED", "ValidationError")
+    assert (execution.status, execution.error["Error"]) == ("FAILED", "ValidationError")
     assert len(player.notifications) == 1
 
 

@@ -5,8 +5,7 @@ import pytest
 
 from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key, state_key
 from chalicelib.run_summary import LocationLatest, LocationsSummary, locations_summary_key, run_summary_key
-from chalicelib.validation import convert
-from chalicelib.workflow import RunRequest
+from chalicelib.workflow import RunRequest, SqsInput
 from tests.factories import HOUR, MINUTE, NOW, landed
 from tests.runs import counts, land, new_player
 
@@ -92,8 +91,8 @@ def test_a_receiver_claims_nothing_that_the_committed_run_has_counted(player):
     land(player, landed())
     player.run("run-1", NOW)
     new = land(player, landed("2"), number=1)
-    request = convert({"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}}, RunRequest)
-    player.receiver.receive(request)
+    request = RunRequest("r", NOW, SqsInput())
+    assert player.process().receiver.receive(request).has_input
     assert player.ledger.read_manifest("r").landing == [new]
 
 
