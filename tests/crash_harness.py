@@ -1,68 +1,124 @@
 """A stage in memory whose every AWS call can be made to fail, or to be the last one of its process.
 
-The real buffer, receiver and reporter run on it; SQS and Step Functions are played: what they retry is retried
-here, by a new process. `World.call_log` numbers the calls of a scenario, and a `Fault` strikes at one of them.
+The real buffer and the real workflow run on it, with what Step Functions retries; SQS is played. `World.call_log`
+numbers the calls of a scenario, and a `Fault` strikes at one of them.
 """
 
 import copy
-import itertools
 import json
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Hashable
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 from botocore.exceptions import ClientError
 
-from chalicelib.broken_count import BrokenCount
 from chalicelib.buffering import Buffer, QueuedMessage
-from chalicelib.errors import ObjectNotFoundError
 from chalicelib.landing import LANDING_PREFIX, QUARANTINE_PREFIX
-from chalicelib.ledger import NO_MANIFEST, Ledger, Manifest
-from chalicelib.object_store import ObjectStore
-from chalicelib.receiver import Receiver
-from chalicelib.reporter import Reporter
+from chalicelib.ledger import NO_MANIFEST, Manifest, manifest_key
 from chalicelib.run_summary import locations_summary_key
-from chalicelib.settings import AnalyticsSettings
-from chalicelib.summarizer import Summarizer
-from chalicelib.thermistor import StatusLimits
-from chalicelib.workflow import LocationTask, ReportRequest, RunAnswer, RunRequest, SqsInput, SummaryRequest
-from tests.fakes import FakeDynamoDb
-from tests.faulty_aws import FakeS3, Fault, ProcessDiedError, Wire, WiredClient
+from tests.contracts import LEDGER_TABLE
+from tests.factories import NOW, analytics_settings
+from tests.fake_s3 import FakeObjectStore, FakePaginator
+from tests.fakes import FakeDynamoDb, service_error
+from tests.workflow_player import Execution, Process, TaskFailedError, WorkflowPlayer
 
-ASL = json.loads((Path(__file__).parent.parent / "stepfunctions" / "analytics.asl.json").read_text())
-LEDGER_TABLE = "analytics-runs"
-SETTINGS = AnalyticsSettings(window_minutes=5, history_hours=24, max_concurrency=2, duckdb_memory_limit_mb=200)
-STATUS_LIMITS = StatusLimits(TEMPERATURE_TOO_LOW=20.0, OK=100.0, TEMPERATURE_TOO_HIGH=250.0)
-START = datetime(2026, 1, 31, 9, tzinfo=UTC)
-# How often Step Functions tries a state again before the workflow fails.
-STATE_ATTEMPTS = 3
+# What Step Functions calls it.
+NO_ANSWER = {
+    "arn:aws:states:::lambda:invoke": "Lambda.Unknown",
+    "arn:aws:states:::s3:getObject": "States.ItemReaderFailed",
+    "arn:aws:states:::dynamodb:updateItem": "States.Timeout",
+}
 
 
-class World:
-    """Everything that outlives a process: the bucket, the ledger, the queue and the time."""
+class ProcessDiedError(BaseException):
+    """The process is gone; no handler of it may run, hence no Exception."""
+
+
+class ExecutionAbortedError(Exception):
+    """The workflow is gone, in the middle of a state."""
+
+
+class Fault(NamedTuple):
+    """What goes wrong with one call.
+
+    `effect` tells whether the call took effect. `kind` is "error" (the process sees one), "death" (the process is
+    gone, which the workflow learns), or "abort" (the workflow is gone with it, and nothing happens before somebody
+    redrives it or the next scheduled run starts).
+    """
+
+    call: int
+    effect: bool
+    kind: str
+
+
+class Wire:
+    """Between a process and its services: numbers the calls, and lets the fault strike."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._dead = False
+
+    def call(self, name: str, function: Callable[[], Any]) -> Any:
+        """Make a call, or fail as the fault wants it."""
+        if self._dead:
+            raise ProcessDiedError(name)
+        number = len(self._world.call_log)
+        self._world.call_log.append(name)
+        fault = self._world.fault
+        if fault is None or fault.call != number:
+            return function()
+        if fault.effect:
+            function()
+        if fault.kind == "error":
+            raise service_error("ServiceUnavailable", name)
+        self._dead = True
+        raise ProcessDiedError(name)
+
+
+class WiredClient:
+    """A boto3 client whose calls go over the wire."""
+
+    def __init__(self, client: Any, wire: Wire) -> None:
+        self._client = client
+        self._wire = wire
+        self.exceptions = client.exceptions
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        method = getattr(self._client, operation)
+        return lambda **arguments: self._wire.call(operation, lambda: method(**arguments))
+
+    def get_paginator(self, operation: str) -> FakePaginator:
+        return FakePaginator(getattr(self, operation))
+
+
+class World(WorkflowPlayer):
+    """Everything that outlives a process: the bucket, the ledger, the queue, an execution, and the time."""
 
     def __init__(self, scratch: Path) -> None:
+        super().__init__(analytics_settings(), FakeObjectStore(), FakeDynamoDb({LEDGER_TABLE: "id"}))
         self.scratch = scratch
-        self.s3 = FakeS3()
-        self.dynamodb = FakeDynamoDb({LEDGER_TABLE: "id"})
         self.queue: list[QueuedMessage] = []
         self.sent: list[QueuedMessage] = []
         self.accepted = 0
-        self.committed: dict[str, Manifest] = {}
         self.call_log: list[str] = []
         self.fault: Fault | None = None
-        self._now = START
-        self._uuids = itertools.count(1)
+        self.execution: Execution | None = None
+        self._now = NOW
+        self._uuids = 0
 
     def snapshot(self) -> "World":
         """Return a copy that goes its own way."""
-        scratch, self.scratch = self.scratch, Path()
-        twin = copy.deepcopy(self)
-        self.scratch = twin.scratch = scratch
-        return twin
+        return copy.deepcopy(self)
+
+    def state(self) -> Hashable:
+        """Return all that decides what comes from now on, if no fault does, and what was told and committed so far."""
+        told = repr((self.notifications, self.dynamodb.tables, self.committed_chain()))
+        execution = self.execution.place if self.execution else None
+        objects = frozenset(self.store.s3.objects.items())
+        return told, execution, objects, tuple(self.queue), self._now, self._uuids
 
     # What the outside does
 
@@ -79,7 +135,7 @@ class World:
         """Deliver what is queued as one batch; it stays queued unless consumer and queue part in peace."""
         batch = list(self.queue)
         wire = Wire(self)
-        buffer = Buffer(self._store(wire), self._clock, self._new_uuid)
+        buffer = Buffer(self._wired_store(wire), self._clock, self._new_uuid)
 
         def forget() -> None:
             self.queue = [message for message in self.queue if message not in batch]
@@ -90,147 +146,61 @@ class World:
         except (ProcessDiedError, ClientError):
             pass  # the messages become visible again
 
-    def run(self, run_id: str) -> str:
-        """Play a scheduled run of the workflow; return the state it ends in."""
-        return Workflow(self, run_id).play()
-
-    def prepare(self, run_id: str) -> RunAnswer:
-        """Run nothing but the receiver."""
-        return self.process()[1].receive(RunRequest(run_id, START, SqsInput()))
-
     # What is there in the end
 
     def committed_chain(self) -> list[Manifest]:
         """Return the manifests of all committed runs, the last one first."""
-        head = self.dynamodb.tables[LEDGER_TABLE].get("head")
+        run_id = self.ledger.head() or NO_MANIFEST.run_id
         chain = []
-        run_id = head["run_id"]["S"] if head else NO_MANIFEST.run_id
         while run_id != NO_MANIFEST.run_id:
-            chain.append(self.committed[run_id])
+            # The bucket forgets manifests in time; a test wants to look at all of them.
+            content = self.store.s3.history[manifest_key(run_id)]
+            chain.append(msgspec.json.decode(content, type=Manifest))
             run_id = chain[-1].previous_run_id
         return chain
 
     def minutes(self) -> dict[str, bytes]:
         """Return the bytes of every location's minutes, as readers find them from the head."""
-        chain = self.committed_chain()
-        reports = chain[0].reports if chain else {}
-        return {location: self.s3.objects[key].partition(b'"minutes":')[2] for location, key in reports.items()}
+        reports = self.committed().reports
+        return {location: self.store.get(key).partition(b'"minutes":')[2] for location, key in reports.items()}
 
     def latest(self) -> bytes:
         """Return what readers see of all locations."""
-        chain = self.committed_chain()
-        return self.s3.objects[locations_summary_key(chain[0].run_id)] if chain else b""
+        head = self.ledger.head()
+        return self.store.get(locations_summary_key(head)) if head else b""
 
     def landed(self) -> list[str]:
         """Return the keys of the landing objects that are left."""
-        return [key for key in self.s3.objects if key.startswith(LANDING_PREFIX)]
+        return self.store.list_keys(LANDING_PREFIX)
 
     def quarantined(self) -> list[str]:
         """Return the keys in quarantine."""
-        return [key for key in self.s3.objects if key.startswith(QUARANTINE_PREFIX)]
+        return self.store.list_keys(QUARANTINE_PREFIX)
 
     # What processes are made of
 
-    def process(self) -> tuple[Wire, Receiver, Reporter]:
-        """Start a process that has the receiver and the reporter."""
+    def process(self) -> Process:
+        """Start a process with a wire of its own."""
         wire = Wire(self)
-        store = self._store(wire)
-        dynamodb: Any = WiredClient(self.dynamodb, wire)
-        ledger, broken_count = Ledger(LEDGER_TABLE, dynamodb, store), BrokenCount(LEDGER_TABLE, dynamodb)
-        receiver = Receiver(SETTINGS, store, ledger, broken_count, self._new_uuid, self.scratch)
-        return wire, receiver, Reporter(SETTINGS, store, self.scratch)
+        dynamodb = WiredClient(self.dynamodb, wire)
+        return Process(self.settings, self._wired_store(wire), dynamodb, self._new_uuid, self.scratch)
 
-    def summarizer(self) -> Summarizer:
-        """Start a process that sums a run up."""
-        store = self._store(wire := Wire(self))
-        ledger = Ledger(LEDGER_TABLE, WiredClient(self.dynamodb, wire), store)  # type: ignore[arg-type]
-        return Summarizer(STATUS_LIMITS, store, ledger)
+    def perform(self, resource: str, parameters: dict[str, Any]) -> Any:
+        """Do a task, and tell its end as Step Functions does when the process is gone."""
+        try:
+            return super().perform(resource, parameters)
+        except ProcessDiedError as death:
+            if self.fault and self.fault.kind == "abort":
+                raise ExecutionAbortedError(resource) from death
+            raise TaskFailedError(NO_ANSWER[resource], "no answer") from death
 
-    def _store(self, wire: Wire) -> ObjectStore:
-        # One connection, so that calls come in one order.
-        return ObjectStore("bucket", WiredClient(self.s3, wire), connections=1)  # type: ignore[arg-type]
+    def _wired_store(self, wire: Wire) -> FakeObjectStore:
+        return FakeObjectStore(WiredClient(self.store.s3, wire))
 
     def _clock(self) -> datetime:
         self._now += timedelta(milliseconds=1)
         return self._now
 
     def _new_uuid(self) -> UUID:
-        return UUID(int=next(self._uuids))
-
-
-class StateFailedError(Exception):
-    """A state of the workflow failed for good."""
-
-
-class Workflow:
-    """One execution, state by state, so that a test can stop in between."""
-
-    def __init__(self, world: World, run_id: str) -> None:
-        self._world = world
-        self._run_id = run_id
-        self.answer: Any = None
-
-    def play(self) -> str:
-        """Run all states; return the last one's name as in the ASL."""
-        try:
-            if not self.receive():
-                return "NothingToReport"
-            self.report()
-            return self.commit()
-        except StateFailedError:
-            return "Failed"
-
-    def receive(self) -> bool:
-        """Run the receiver; return whether there is anything to report."""
-        request = RunRequest(self._run_id, START, SqsInput())
-        self.answer = self._attempt(lambda: self._world.process()[1].receive(request))
-        return bool(self.answer.has_input)
-
-    def report(self) -> None:
-        """Run a reporter for every location, and sum the run up."""
-        items = self._world.s3.objects[self.answer.locations_key]
-        for task in msgspec.json.decode(items, type=list[LocationTask]):
-            request = ReportRequest(self._run_id, START, task)
-            self._attempt(lambda request=request: self._world.process()[2].report(request))
-        self._attempt(lambda: self._world.summarizer().summarize(SummaryRequest(self._run_id)))
-
-    def commit(self) -> str:
-        """Make the ledger's conditional update, with the expressions of the ASL."""
-        parameters = ASL["States"]["Commit"]["Parameters"]
-        values = {
-            ":run_id": self.answer.run_id,
-            ":previous_run_id": self.answer.previous_run_id,
-            ":manifest_key": self.answer.manifest_key,
-            ":started_at": START.isoformat(),
-        }
-        assert values.keys() == parameters["ExpressionAttributeValues"].keys()
-
-        def update() -> None:
-            content = self._world.s3.objects[self.answer.manifest_key]
-            self._world.dynamodb.update_item(
-                TableName=LEDGER_TABLE,
-                Key=parameters["Key"],
-                UpdateExpression=parameters["UpdateExpression"],
-                ConditionExpression=parameters["ConditionExpression"],
-                ExpressionAttributeValues={name: {"S": value} for name, value in values.items()},
-            )
-            # The bucket forgets manifests in time; a test wants to look at all of them.
-            self._world.committed[self._run_id] = msgspec.json.decode(content, type=Manifest)
-
-        try:
-            self._attempt(lambda: Wire(self._world).call("update_item", update))
-        except FakeDynamoDb.exceptions.ConditionalCheckFailedException:
-            return "Overtaken"
-        return "Reported"
-
-    def _attempt(self, invoke: Callable[[], Any]) -> Any:
-        """Invoke as Step Functions does: again after an error or a lost answer, until it gives up."""
-        for _ in range(STATE_ATTEMPTS):
-            try:
-                return invoke()
-            except FakeDynamoDb.exceptions.ConditionalCheckFailedException:
-                raise
-            except (ProcessDiedError, ClientError, ObjectNotFoundError):
-                if self._world.fault and self._world.fault.kind == "death":
-                    break
-        raise StateFailedError
+        self._uuids += 1
+        return UUID(int=self._uuids)

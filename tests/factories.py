@@ -14,6 +14,8 @@ DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
 
+STATUS_LIMITS = StatusLimits(TEMPERATURE_TOO_LOW=20.0, OK=100.0, TEMPERATURE_TOO_HIGH=250.0)
+
 # Legal ids, some of which mean something to file systems, URLs, SQL or DuckDB's partitions.
 ODD_IDS = ["a:b", "..", ".", "-", "_", ":", "A", "a", "1", "01", "-1", "null", "NULL", "None", "0", "__proto__",
            "location_id", "a.b.c", "--", "con", "x" * 64, "__HIVE_DEFAULT_PARTITION__"]  # fmt: skip
@@ -25,7 +27,7 @@ def thermistor(
     return Thermistor(
         Coefficients(a, b, c),
         ResistanceRange(lowest, highest),
-        StatusLimits(TEMPERATURE_TOO_LOW=20.0, OK=100.0, TEMPERATURE_TOO_HIGH=250.0),
+        STATUS_LIMITS,
     )
 
 

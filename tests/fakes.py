@@ -3,14 +3,10 @@
 import copy
 import operator
 import re
-from collections.abc import Callable, Iterable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from botocore.exceptions import ClientError
-
-from chalicelib.errors import ObjectNotFoundError
 
 Item = dict[str, dict[str, Any]]
 
@@ -225,47 +221,3 @@ class FakeSns:
             else:
                 self.publish(TopicArn=TopicArn, **{name: value for name, value in entry.items() if name != "Id"})
         return {"Failed": failed}
-
-
-class FakeObjectStore:
-    """A bucket in memory, with the interface of chalicelib.object_store.ObjectStore."""
-
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
-        # Called with (operation, key) before every access; may raise, or look at what is there.
-        self.before: Callable[[str, str], None] = lambda operation, key: None
-
-    def get(self, key: str) -> bytes:
-        self.before("get", key)
-        try:
-            return self.objects[key]
-        except KeyError:
-            raise ObjectNotFoundError(f"no object {key}") from None
-
-    def put(self, key: str, content: bytes) -> None:
-        self.before("put", key)
-        self.objects[key] = content
-
-    def put_first(self, key: str, content: bytes) -> bool:
-        self.before("put_first", key)
-        if key in self.objects:
-            return False
-        self.objects[key] = content
-        return True
-
-    def list_keys(self, prefix: str) -> list[str]:
-        self.before("list_keys", prefix)
-        return sorted(key for key in self.objects if key.startswith(prefix))
-
-    def delete(self, keys: list[str]) -> None:
-        for key in keys:
-            self.before("delete", key)
-            self.objects.pop(key, None)
-
-    def download(self, files: Iterable[tuple[str, Path]]) -> None:
-        for key, path in files:
-            path.write_bytes(self.get(key))
-
-    def upload(self, files: Iterable[tuple[str, Path]]) -> None:
-        for key, path in files:
-            self.put(key, path.read_bytes())

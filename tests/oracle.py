@@ -7,8 +7,7 @@ from datetime import timedelta
 
 from chalicelib.landing import LandedMeasurement
 from chalicelib.report import Minute
-
-MINUTE = timedelta(minutes=1)
+from tests.factories import MINUTE
 
 
 def expected_minutes(

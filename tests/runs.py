@@ -1,17 +1,28 @@
-"""A workflow on fakes, for tests of runs: landing measurements, and what was counted."""
+"""A workflow to play, for tests of runs: landing measurements, and what was counted."""
 
+from typing import Any
 from uuid import UUID
 
 from chalicelib.landing import LandedMeasurement, encode_landing, landing_key
+from chalicelib.object_store import ObjectStore
+from chalicelib.settings import load_settings
+from tests.contracts import LEDGER_TABLE
 from tests.factories import MINUTE, NOW, analytics_settings
-from tests.fakes import FakeDynamoDb, FakeObjectStore
-from tests.workflow_player import LEDGER_TABLE, WorkflowPlayer
+from tests.fake_s3 import FakeObjectStore
+from tests.fakes import FakeDynamoDb
+from tests.workflow_player import WorkflowPlayer
 
 
 def new_player(window_minutes: int = 5, history_hours: int = 2) -> WorkflowPlayer:
     """Return a workflow on an empty stage."""
     settings = analytics_settings(window_minutes, history_hours)
     return WorkflowPlayer(settings, FakeObjectStore(), FakeDynamoDb({LEDGER_TABLE: "id"}))
+
+
+def player_on(stage: Any) -> WorkflowPlayer:
+    """Return a workflow on the resources of a functional test's stage."""
+    store = ObjectStore(stage.resources["bucket"], stage.aws("s3"))
+    return WorkflowPlayer(load_settings("dev").analytics, store, stage.aws("dynamodb"))
 
 
 def land(player: WorkflowPlayer, *measurements: LandedMeasurement, number: int = 0) -> str:

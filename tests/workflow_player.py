@@ -4,28 +4,31 @@ Knows the part of the Amazon States Language that the definition uses, and fails
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 from botocore.exceptions import ClientError
 
 from chalicelib.broken_count import BrokenCount
+from chalicelib.errors import ObjectNotFoundError
 from chalicelib.ledger import Ledger, Manifest
+from chalicelib.object_store import ObjectStore
 from chalicelib.receiver import Receiver
 from chalicelib.report import Report
 from chalicelib.reporter import Reporter
 from chalicelib.settings import AnalyticsSettings
 from chalicelib.summarizer import Summarizer
-from chalicelib.thermistor import StatusLimits
 from chalicelib.validation import convert
 from chalicelib.workflow import ReportRequest, RunRequest, SummaryRequest
+from tests.contracts import LEDGER_TABLE
+from tests.factories import NOW, STATUS_LIMITS
 
 DEFINITION = json.loads((Path(__file__).parents[1] / "stepfunctions" / "analytics.asl.json").read_text())
-LEDGER_TABLE = "thermonet-dev-analytics-runs"
 SQS_INPUT = {"source": "SQS"}
 
 
@@ -39,7 +42,7 @@ class TaskFailedError(Exception):
 
 
 class Execution:
-    """One execution; `states` yields before each state is entered, and running it to its end plays the run."""
+    """One execution, played state by state; a state that was cut short is still the upcoming one, for a redrive."""
 
     def __init__(self, player: "WorkflowPlayer", name: str, input_: Any, started_at: datetime) -> None:
         self._player = player
@@ -55,41 +58,46 @@ class Execution:
         self.name = name
         self.status = "RUNNING"
         self.passed: list[str] = []
-        self.states = self._play()
+        self.upcoming = DEFINITION["StartAt"]
+
+    def step(self) -> bool:
+        """Play the upcoming state; return whether another one follows."""
+        if self.status != "RUNNING":
+            return False
+        state = DEFINITION["States"][self.upcoming]
+        self.passed.append(self.upcoming)
+        if state["Type"] in {"Succeed", "Fail"}:
+            self.status = {"Succeed": "SUCCEEDED", "Fail": "FAILED"}[state["Type"]]
+        elif state["Type"] == "Choice":
+            self.upcoming = self._choose(state)
+        else:
+            self.upcoming = self._attempt(state)
+        return self.status == "RUNNING"
 
     def finish(self) -> "Execution":
         """Play what is left."""
-        for _ in self.states:
+        while self.step():
             pass
         return self
 
     def advance_to(self, state: str) -> "Execution":
         """Play until the state is about to be entered."""
-        for upcoming in self.states:
-            if upcoming == state:
-                return self
-        raise AssertionError(f"{self.name} never came to {state}, but passed {self.passed}")
+        while self.upcoming != state:
+            assert self.step(), f"{self.name} never came to {state}, but passed {self.passed}"
+        return self
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """How far it is, and what it knows."""
+        return self.name, self.status, self.upcoming, json.dumps(self._data)
 
     @property
     def answer(self) -> dict[str, Any]:
         return self._data["run"]["answer"]
 
     @property
-    def error(self) -> str:
-        return self._data["error"]["Error"]
-
-    def _play(self) -> Iterator[str]:
-        upcoming = DEFINITION["StartAt"]
-        while self.status == "RUNNING":
-            yield upcoming
-            self.passed.append(upcoming)
-            state = DEFINITION["States"][upcoming]
-            if state["Type"] in {"Succeed", "Fail"}:
-                self.status = {"Succeed": "SUCCEEDED", "Fail": "FAILED"}[state["Type"]]
-            elif state["Type"] == "Choice":
-                upcoming = self._choose(state)
-            else:
-                upcoming = self._attempt(state)
+    def error(self) -> dict[str, str]:
+        return self._data["error"]
 
     def _choose(self, state: dict[str, Any]) -> str:
         for choice in state["Choices"]:
@@ -117,13 +125,16 @@ class Execution:
         return self._fill(state["ResultSelector"], {"Payload": result}) if "ResultSelector" in state else result
 
     def _map(self, state: dict[str, Any]) -> None:
-        bucket_and_key = self._fill(state["ItemReader"]["Parameters"])
-        items = json.loads(self._player.store.get(bucket_and_key["Key"]))
+        items = self._task(state["ItemReader"])
         report = state["ItemProcessor"]["States"][state["ItemProcessor"]["StartAt"]]
         for item in self._player.order(items):
             self._context["Map"] = {"Item": {"Value": item}}
             selected = self._fill(state["ItemSelector"])
-            with_retries(report, lambda selected=selected: self._task(report, selected))
+            try:
+                with_retries(report, lambda selected=selected: self._task(report, selected))
+            except TaskFailedError as failure:
+                # What a map makes of a failed item, whatever its error.
+                raise TaskFailedError("States.ExceedToleratedFailureThreshold", str(failure)) from failure
 
     def _store(self, state: dict[str, Any], result: Any) -> None:
         path = state.get("ResultPath", "$")
@@ -147,48 +158,80 @@ class Execution:
 
 def matches(rule: dict[str, Any], failure: TaskFailedError) -> bool:
     """Tell whether a retrier or catcher is for the error."""
-    return bool({failure.name, "States.ALL", "States.TaskFailed"} & set(rule["ErrorEquals"]))
+    names = {failure.name, "States.ALL"}
+    if failure.name != "States.Timeout":
+        names.add("States.TaskFailed")
+    return bool(names & set(rule["ErrorEquals"]))
 
 
 def with_retries(state: dict[str, Any], action: Callable[[], Any]) -> Any:
     """Repeat the action as the state's first matching retrier says, without the waiting."""
-    left: dict[int, int] = {}
+    failures: Counter[int] = Counter()
     while True:
         try:
             return action()
         except TaskFailedError as failure:
-            number, retrier = next(
-                ((n, rule) for n, rule in enumerate(state.get("Retry", [])) if matches(rule, failure)), (-1, {})
-            )
-            left[number] = left.get(number, retrier.get("MaxAttempts", 3) if retrier else 0) - 1
-            if left[number] < 0:
+            matching = ((n, rule) for n, rule in enumerate(state.get("Retry", [])) if matches(rule, failure))
+            number, retrier = next(matching, (-1, {"MaxAttempts": 0}))
+            failures[number] += 1
+            if failures[number] > retrier.get("MaxAttempts", 3):
                 raise
 
 
-class WorkflowPlayer:
-    """The workflow's tasks on a store and a ledger table, real or fake."""
+class Process:
+    """What a process that has just started makes of a stage: the workflow's functions, and clients."""
 
-    def __init__(self, settings: AnalyticsSettings, store: Any, dynamodb: Any, scratch: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: AnalyticsSettings,
+        store: ObjectStore,
+        dynamodb: Any,
+        new_uuid: Callable[[], UUID] = uuid4,
+        scratch: Path | None = None,
+    ) -> None:
         self.store = store
         self.dynamodb = dynamodb
         self.ledger = Ledger(LEDGER_TABLE, dynamodb, store)
-        self.receiver = Receiver(settings, store, self.ledger, BrokenCount(LEDGER_TABLE, dynamodb), uuid4, scratch)
+        self.receiver = Receiver(settings, store, self.ledger, BrokenCount(LEDGER_TABLE, dynamodb), new_uuid, scratch)
         self.reporter = Reporter(settings, store, scratch)
-        limits = StatusLimits(TEMPERATURE_TOO_LOW=20.0, OK=100.0, TEMPERATURE_TOO_HIGH=250.0)
-        self.summarizer = Summarizer(limits, store, self.ledger)
+        self.summarizer = Summarizer(STATUS_LIMITS, store, self.ledger)
+
+    def invoke(self, function: str, payload: Any) -> Any:
+        """Call a function as app.py does."""
+        if function == "${reporter_arn}":
+            return self.reporter.report(convert(payload, ReportRequest))
+        assert function == "${receiver_arn}"
+        if "task" in payload:
+            return self.summarizer.summarize(convert(payload, SummaryRequest))
+        return self.receiver.receive(convert(payload, RunRequest))
+
+
+class WorkflowPlayer:
+    """The workflow's tasks on a store and a ledger table, real or fake; each of them is done by a new process."""
+
+    def __init__(self, settings: AnalyticsSettings, store: ObjectStore, dynamodb: Any) -> None:
+        self.settings = settings
+        self.store = store
+        self.dynamodb = dynamodb
         self.notifications: list[Any] = []
-        # Called before every task with its resource; may raise TaskFailedError.
-        self.before: Callable[[str], None] = lambda resource: None
         # The order in which the locations of a run are reported.
         self.order: Callable[[list[Any]], list[Any]] = lambda items: items
 
-    def start(self, name: str, started_at: datetime, input_: Any = None) -> Execution:
+    def process(self) -> Process:
+        """Start a process."""
+        return Process(self.settings, self.store, self.dynamodb)
+
+    def start(self, name: str, started_at: datetime = NOW, input_: Any = None) -> Execution:
         """Start an execution that waits before its first state."""
         return Execution(self, name, SQS_INPUT if input_ is None else input_, started_at)
 
-    def run(self, name: str, started_at: datetime, input_: Any = None) -> Execution:
+    def run(self, name: str, started_at: datetime = NOW, input_: Any = None) -> Execution:
         """Play an execution from start to end."""
         return self.start(name, started_at, input_).finish()
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(LEDGER_TABLE, self.dynamodb, self.store)
 
     def committed(self) -> Manifest:
         return self.ledger.committed()
@@ -202,33 +245,35 @@ class WorkflowPlayer:
 
     def perform(self, resource: str, parameters: dict[str, Any]) -> Any:
         """Do a task; everything passes through JSON as it does in the real workflow."""
-        self.before(resource)
-        if resource == "arn:aws:states:::lambda:invoke":
-            function = {"${receiver_arn}": self._receive, "${reporter_arn}": self._report}[parameters["FunctionName"]]
-            return self._invoke(function, json.loads(json.dumps(parameters["Payload"])))
-        if resource == "arn:aws:states:::dynamodb:updateItem":
-            return self._update_item(parameters)
-        assert resource == "arn:aws:states:::sns:publish"
-        self.notifications.append(parameters)
-        return {}
+        tasks = {
+            "lambda:invoke": self._invoke,
+            "s3:getObject": self._read_items,
+            "dynamodb:updateItem": self._update_item,
+            "sns:publish": self._publish,
+        }
+        return tasks[resource.removeprefix("arn:aws:states:::")](json.loads(json.dumps(parameters)))
 
-    def _invoke(self, function: Callable[[Any], Any], payload: Any) -> Any:
+    def _invoke(self, parameters: dict[str, Any]) -> Any:
         try:
-            return msgspec.to_builtins(function(payload))
+            return msgspec.to_builtins(self.process().invoke(parameters["FunctionName"], parameters["Payload"]))
+        except ClientError as error:
+            # What `fails_by_name` of app.py makes of it.
+            raise TaskFailedError("ServiceUnavailableError", str(error)) from error
         except Exception as error:
             # Lambda reports the class of whatever was raised, and only its name.
             raise TaskFailedError(type(error).__name__, str(error)) from error
 
-    def _receive(self, payload: Any) -> Any:
-        if "task" in payload:
-            return self.summarizer.summarize(convert(payload, SummaryRequest))
-        return self.receiver.receive(convert(payload, RunRequest))
-
-    def _report(self, payload: Any) -> Any:
-        return self.reporter.report(convert(payload, ReportRequest))
+    def _read_items(self, parameters: dict[str, Any]) -> Any:
+        try:
+            return json.loads(self.process().store.get(parameters["Key"]))
+        except (ClientError, ObjectNotFoundError) as error:
+            raise TaskFailedError("States.ItemReaderFailed", str(error)) from error
 
     def _update_item(self, parameters: dict[str, Any]) -> Any:
         try:
-            return self.dynamodb.update_item(**{**parameters, "TableName": LEDGER_TABLE})
+            return self.process().dynamodb.update_item(**{**parameters, "TableName": LEDGER_TABLE})
         except ClientError as error:
             raise TaskFailedError(f"DynamoDB.{error.response['Error']['Code']}", str(error)) from error
+
+    def _publish(self, parameters: dict[str, Any]) -> None:
+        self.notifications.append(parameters)

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import defaultdict
-from datetime import datetime, timedelta
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -11,9 +11,10 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from chalicelib.landing import LandedMeasurement
-from chalicelib.thermistor import Status
-from tests.crash_harness import SETTINGS, START, Fault, StateFailedError, Workflow, World
+from tests.crash_harness import ExecutionAbortedError, Fault, World
+from tests.factories import MINUTE, NOW, landed, measurement_fields
 from tests.oracle import expected_minutes
+from tests.workflow_player import DEFINITION, Execution
 
 Key = tuple[str, int]
 
@@ -26,7 +27,7 @@ class AnalyticsMachine(RuleBasedStateMachine):
         self.scratch = tempfile.TemporaryDirectory(prefix="state-machine-")
         self.world = World(Path(self.scratch.name))
         self.accepted: dict[Key, int] = defaultdict(int)
-        self.workflows: list[tuple[Workflow, list[str]]] = []
+        self.executions: list[Execution] = []
         self.runs = 0
 
     @rule(
@@ -51,37 +52,36 @@ class AnalyticsMachine(RuleBasedStateMachine):
         self.world.queue.append(data.draw(st.sampled_from(self.world.sent)))
         self.world.consume()
 
-    @rule(calls_from_now=st.integers(0, 30), effect=st.booleans(), kind=st.sampled_from(["error", "death"]))
+    @rule(calls_from_now=st.integers(0, 30), effect=st.booleans(), kind=st.sampled_from(["error", "death", "abort"]))
     def let_a_call_fail(self, calls_from_now: int, effect: bool, kind: str) -> None:
         self.world.fault = Fault(len(self.world.call_log) + calls_from_now, effect, kind)
 
     @rule()
     def run_at_a_stroke(self) -> None:
         self.runs += 1
-        self.world.run(f"run-{self.runs}")
+        with suppress(ExecutionAbortedError):
+            self.world.run(f"run-{self.runs}")
 
     @rule()
     def start_a_run(self) -> None:
         self.runs += 1
-        self.workflows.append((Workflow(self.world, f"run-{self.runs}"), ["receive", "report", "commit"]))
+        self.executions.append(self.world.start(f"run-{self.runs}"))
 
-    @precondition(lambda self: self.workflows)
+    @precondition(lambda self: self.executions)
     @rule(data=st.data())
     def go_on_with_a_run(self, data: st.DataObject) -> None:
-        """Play the next state of any run that is under way; a state that failed may be redriven."""
-        workflow, states = data.draw(st.sampled_from(self.workflows))
-        try:
-            goes_on = getattr(workflow, states[0])()
-        except StateFailedError:
-            return
-        states.pop(0)
-        if not states or goes_on is False:
-            self.workflows.remove((workflow, states))
+        """Play the next task of any run that is under way; one that was aborted may be redriven."""
+        execution = data.draw(st.sampled_from(self.executions))
+        with suppress(ExecutionAbortedError):
+            while execution.step() and DEFINITION["States"][execution.upcoming]["Type"] not in {"Task", "Map"}:
+                pass
+        if execution.status != "RUNNING":
+            self.executions.remove(execution)
 
-    @precondition(lambda self: self.workflows)
+    @precondition(lambda self: self.executions)
     @rule(data=st.data())
     def give_up_a_run(self, data: st.DataObject) -> None:
-        self.workflows.remove(data.draw(st.sampled_from(self.workflows)))
+        self.executions.remove(data.draw(st.sampled_from(self.executions)))
 
     def teardown(self) -> None:
         """Leave the stage in peace, and look."""
@@ -107,32 +107,24 @@ class AnalyticsMachine(RuleBasedStateMachine):
         assert {location: as_figures(minutes) for location, minutes in reports.items()} == self.expected()
 
     def expected(self) -> dict[str, list[tuple[str, int, float]]]:
-        by_location = expected_minutes(map(as_landed, self.accepted), SETTINGS.window_minutes, SETTINGS.history_hours)
+        settings = self.world.settings
+        by_location = expected_minutes(map(as_landed, self.accepted), settings.window_minutes, settings.history_hours)
         return {location: as_figures(map(msgspec.to_builtins, minutes)) for location, minutes in by_location.items()}
 
 
-def measured_at(key: Key) -> datetime:
-    return START - timedelta(minutes=45) + timedelta(seconds=30 * key[1])
-
-
-def temperature_of(key: Key) -> float:
-    return 20 + key[1] + int(key[0][1]) / 8
-
-
 def as_landed(key: Key) -> LandedMeasurement:
-    return LandedMeasurement(
-        sensor_id=key[0],
-        location_id=key[0][0],
-        temperature=temperature_of(key),
-        status=Status.OK,
-        timestamp=measured_at(key),
-        value=2000.0,
+    sensor, number = key
+    return landed(
+        sensor_id=sensor,
+        location_id=sensor[0],
+        temperature=20 + number + int(sensor[1]) / 8,
+        timestamp=NOW - 45 * MINUTE + number * MINUTE / 2,
     )
 
 
 def as_queued(key: Key) -> dict[str, object]:
     line = msgspec.to_builtins(as_landed(key))
-    return {name: line[name] for name in ("sensor_id", "location_id", "temperature", "status", "timestamp", "value")}
+    return {name: line[name] for name in measurement_fields()}
 
 
 def as_figures(minutes: object) -> list[tuple[str, int, float]]:

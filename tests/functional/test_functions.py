@@ -10,11 +10,10 @@ import pytest
 from chalicelib.errors import ServiceUnavailableError
 from chalicelib.ledger import NO_MANIFEST
 from chalicelib.object_store import ObjectStore
-from chalicelib.settings import load_settings
 from tests.contracts import LEDGER_TABLE, REGISTRY_TABLE, ObjectStoreContract, RegistryContract, is_broken, new_registry
 from tests.factories import NOW, measurement_fields, posted
 from tests.fakes import service_error
-from tests.workflow_player import WorkflowPlayer
+from tests.runs import player_on
 
 SCHEDULED = {
     "version": "0", "id": "1", "detail-type": "Scheduled Event", "source": "aws.events", "account": "1",
@@ -133,8 +132,7 @@ def test_a_missing_input_fails_under_a_name_that_the_workflow_can_tell(stage):
 
 def test_runs_play_on_real_clients_as_they_do_on_fakes(stage):
     """Commit, clean up and carry on, with the condition evaluated by something else than our fake."""
-    store = ObjectStore(stage.resources["bucket"], stage.aws("s3"))
-    player = WorkflowPlayer(load_settings("dev").analytics, store, stage.aws("dynamodb"))
+    player = player_on(stage)
     for number in range(3):
         stage.lambdas.invoke("buffer_measurements", sqs_event(json.dumps([measurement_fields(sensor_id=str(number))])))
         overtaken = player.start(f"slow-{number}", NOW).advance_to("Commit")
@@ -143,7 +141,7 @@ def test_runs_play_on_real_clients_as_they_do_on_fakes(stage):
     assert msgspec.to_builtins(player.committed().totals)["measurements"] == 3
     assert player.reports()["a"].measurements == 3
     assert player.run("run-4", NOW).passed[-1] == "NothingToReport"
-    assert store.list_keys("landing/") == []
+    assert stage.keys("landing/") == []
 
 
 @pytest.fixture

@@ -9,10 +9,8 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from chalicelib.landing import encode_landing
-from chalicelib.object_store import ObjectStore
-from chalicelib.settings import load_settings
 from tests.factories import landed, posted
-from tests.workflow_player import WorkflowPlayer
+from tests.runs import player_on
 
 DOCUMENT = yaml.safe_load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text())
 METHODS = {"get", "put", "post", "delete", "patch", "head", "options"}
@@ -52,8 +50,7 @@ def test_every_route_may_be_limited_by_the_gateway():
 def test_what_runs_have_written_is_served_as_the_document_has_it(stage, path, schema):
     stage.post(posted())
     stage.put_object("landing/1.jsonl.gz", encode_landing([landed()]))
-    store = ObjectStore(stage.resources["bucket"], stage.aws("s3"))
-    WorkflowPlayer(load_settings("dev").analytics, store, stage.aws("dynamodb")).run("run-1", datetime.now(UTC))
+    player_on(stage).run("run-1", datetime.now(UTC))
     answer = stage.http.get(path, headers=stage.headers).json_body
     described = {"$ref": f"#/components/schemas/{schema}", "components": DOCUMENT["components"]}
     assert list(Draft202012Validator(described).iter_errors(answer)) == []

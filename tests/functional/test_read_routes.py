@@ -5,18 +5,15 @@ from datetime import timedelta
 import pytest
 
 from chalicelib.landing import encode_landing
-from chalicelib.object_store import ObjectStore
-from chalicelib.settings import load_settings
 from tests.factories import NOW, landed, posted
-from tests.workflow_player import WorkflowPlayer
+from tests.runs import player_on
 
 ROUTES = ["/runs/latest", "/locations", "/locations/a/report"]
 
 
 @pytest.fixture
 def player(stage):
-    store = ObjectStore(stage.resources["bucket"], stage.aws("s3"))
-    return WorkflowPlayer(load_settings("dev").analytics, store, stage.aws("dynamodb"))
+    return player_on(stage)
 
 
 @pytest.fixture

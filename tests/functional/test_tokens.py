@@ -10,14 +10,12 @@ import jwt
 import pytest
 
 from chalicelib.landing import encode_landing
-from chalicelib.object_store import ObjectStore
-from chalicelib.settings import load_settings
 from simulator.tokens import mint_token
 from tests.factories import NOW, landed, posted
 from tests.fakes import service_error
 from tests.functional.conftest import SIGNING_KEYS
 from tests.functional.test_post_readings import assert_refused
-from tests.workflow_player import WorkflowPlayer
+from tests.runs import player_on
 
 CLAIMS = {"sub": "gateway-7", "exp": time.time() + 86_400, "scope": "readings:write", "locations": ["a"]}
 
@@ -261,9 +259,7 @@ def test_the_report_of_another_location_is_forbidden_whether_there_is_one_or_not
 
 
 def test_the_locations_of_a_token_are_all_that_it_shows(stage):
-    player = WorkflowPlayer(
-        load_settings("dev").analytics, ObjectStore(stage.resources["bucket"], stage.aws("s3")), stage.aws("dynamodb")
-    )
+    player = player_on(stage)
     token = sign({**CLAIMS, "scope": "reports:read", "locations": ["a", "nowhere", "c"]})
 
     def shown(*locations):

@@ -16,7 +16,7 @@ from chalicelib.errors import ServiceUnavailableError
 from chalicelib.landing import encode_landing, landing_key, salvage_landing
 from chalicelib.readings import format_time
 from tests.factories import MINUTE, NOW, landed, measurement_fields, message
-from tests.fakes import FakeObjectStore
+from tests.fake_s3 import FakeObjectStore
 
 LANDING_KEY = "landing/20260301T120000.000000Z-00000000-0000-0000-0000-000000000001.jsonl.gz"
 
@@ -60,7 +60,7 @@ def test_a_batch_becomes_one_landing_object_of_json_lines(buffer, store):
 def test_nothing_to_land_leaves_no_object(buffer, store):
     assert buffer.store([message("[]")]) == Buffered(0, 0)
     assert buffer.store([]) == Buffered(0, 0)
-    assert store.objects == {}
+    assert store.s3.objects == {}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_failing_bucket_fails_the_batch_so_that_the_queue_delivers_it_again(bu
     def fail(operation, key):
         raise ServiceUnavailableError("no bucket")
 
-    store.before = fail
+    store.s3.before = fail
     with pytest.raises(ServiceUnavailableError):
         buffer.store([message(text)])
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.contracts import ObjectStoreContract
-from tests.fakes import FakeObjectStore
+from tests.fake_s3 import FakeObjectStore
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from chalicelib.landing import encode_landing, landing_key
 from chalicelib.ledger import NO_MANIFEST, Counts, Ledger, report_key, run_of_report
 from chalicelib.validation import convert
 from chalicelib.workflow import RunRequest
+from tests.contracts import LEDGER_TABLE
 from tests.factories import NOW, ODD_IDS, landed
 from tests.runs import counts, land, new_player
-from tests.workflow_player import LEDGER_TABLE
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_more_locations_than_one_copy_takes_each_get_their_report(player, monkey
     answer = player.start("run-1", NOW).advance_to("ReportLocations").answer
     tasks = json.loads(player.store.get(answer["locations_key"]))
     assert [task["location_id"] for task in tasks] == [f"l{number}" for number in range(9)]
-    assert all(task["measurements_key"] in player.store.objects for task in tasks)
+    assert all(task["measurements_key"] in player.store.s3.objects for task in tasks)
 
 
 def test_a_damaged_landing_object_does_not_stop_the_run_and_its_good_lines_count(player):
@@ -118,7 +118,7 @@ def test_a_request_that_breaks_the_contract_is_refused(request_):
 
 def test_a_run_with_invalid_input_fails_without_a_retry_and_notifies(player):
     execution = player.run("run-1", NOW, {"source": "FTP"})
-    assert (execution.status, execution.error) == ("FAILED", "ValidationError")
+    assert (execution.status, execution.error["Error"]) == ("FAILED", "ValidationError")
     assert len(player.notifications) == 1
 
 

@@ -5,8 +5,7 @@ import pytest
 
 from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key, state_key
 from chalicelib.run_summary import LocationLatest, LocationsSummary, locations_summary_key, run_summary_key
-from chalicelib.validation import convert
-from chalicelib.workflow import RunRequest
+from chalicelib.workflow import RunRequest, SqsInput
 from tests.factories import HOUR, MINUTE, NOW, landed
 from tests.runs import counts, land, new_player
 
@@ -34,7 +33,7 @@ def test_a_run_publishes_a_report_and_names_all_about_itself_in_its_manifest(pla
 def test_a_run_without_anything_landed_succeeds_and_changes_nothing(player):
     execution = player.run("run-1", NOW)
     assert (execution.status, execution.passed[-1]) == ("SUCCEEDED", "NothingToReport")
-    assert player.store.objects == {}
+    assert player.store.s3.objects == {}
     assert player.committed() == NO_MANIFEST
 
 
@@ -59,7 +58,7 @@ def test_nothing_is_visible_or_consumed_before_the_commit(player):
     key = land(player, landed())
     player.start("run-1", NOW).advance_to("Commit")
     assert player.committed() == NO_MANIFEST
-    assert key in player.store.objects
+    assert key in player.store.s3.objects
 
 
 def test_the_next_run_deletes_what_the_committed_one_consumed_and_superseded(player):
@@ -67,13 +66,13 @@ def test_the_next_run_deletes_what_the_committed_one_consumed_and_superseded(pla
     player.run("run-1", NOW)
     second = land(player, landed(location_id="a", timestamp=NOW + MINUTE), number=1)
     player.run("run-2", NOW)
-    assert first not in player.store.objects
+    assert first not in player.store.s3.objects
     old, kept = report_key("a", "run-1"), report_key("b", "run-1")
-    assert {old, state_key(old)} <= player.store.objects.keys(), "a reader may still be on the way to it"
+    assert {old, state_key(old)} <= player.store.s3.objects.keys(), "a reader may still be on the way to it"
     player.run("run-3", NOW)
-    assert second not in player.store.objects
-    assert not {old, state_key(old)} & player.store.objects.keys()
-    assert {kept, state_key(kept)} <= player.store.objects.keys()
+    assert second not in player.store.s3.objects
+    assert not {old, state_key(old)} & player.store.s3.objects.keys()
+    assert {kept, state_key(kept)} <= player.store.s3.objects.keys()
     assert counts(player) == {"a": 2, "b": 1}
 
 
@@ -92,8 +91,8 @@ def test_a_receiver_claims_nothing_that_the_committed_run_has_counted(player):
     land(player, landed())
     player.run("run-1", NOW)
     new = land(player, landed("2"), number=1)
-    request = convert({"run_id": "r", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}}, RunRequest)
-    player.receiver.receive(request)
+    request = RunRequest("r", NOW, SqsInput())
+    assert player.process().receiver.receive(request).has_input
     assert player.ledger.read_manifest("r").landing == [new]
 
 

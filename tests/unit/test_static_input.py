@@ -7,10 +7,8 @@ import duckdb
 import pytest
 
 from chalicelib.ledger import NO_MANIFEST, Counts, report_key
-from tests.factories import NOW, analytics_settings, landed
-from tests.fakes import FakeDynamoDb, FakeObjectStore
-from tests.unit.test_receiver_protocol import land
-from tests.workflow_player import LEDGER_TABLE, WorkflowPlayer
+from tests.factories import NOW, landed
+from tests.runs import land, new_player
 
 COLUMNS = ["sensor_id", "location_id", "temperature", "timestamp"]
 ROWS = [
@@ -22,7 +20,7 @@ ROWS = [
 
 @pytest.fixture
 def player():
-    return WorkflowPlayer(analytics_settings(), FakeObjectStore(), FakeDynamoDb({LEDGER_TABLE: "id"}))
+    return new_player(history_hours=24)
 
 
 def csv(rows=ROWS, columns=COLUMNS, separator=","):
@@ -59,7 +57,7 @@ def prepared(player, content, key="input/readings.csv"):
 def failure(player, content, key="input/readings.csv"):
     execution = play(player, key, content)
     assert execution.status == "FAILED"
-    return execution._data["error"]
+    return execution.error
 
 
 def report(player, location):
@@ -197,7 +195,7 @@ def test_a_file_that_is_not_what_its_name_says_is_an_error_that_names_the_format
 
 def test_a_file_that_does_not_exist_is_an_error_that_names_it(player):
     execution = player.run("static", NOW, {"source": "S3", "key": "nowhere.csv"})
-    assert execution._data["error"] == {"Error": "ObjectNotFoundError", "Cause": "no object nowhere.csv"}
+    assert execution.error == {"Error": "ObjectNotFoundError", "Cause": "no object nowhere.csv"}
 
 
 def test_a_key_as_long_as_s3_allows_is_read(player):
