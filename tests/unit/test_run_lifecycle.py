@@ -45,6 +45,15 @@ def test_a_run_leaves_the_latest_of_every_location_also_of_one_that_was_too_late
     assert summary.locations == [LocationLatest("a", NOW + MINUTE, 25.0), LocationLatest("late", None, None)]
 
 
+def test_a_run_that_lacks_a_locations_report_fails_and_publishes_nothing(player):
+    land(player, landed(location_id="a"), landed("2", location_id="b"))
+    player.order = lambda items: items[:-1]
+    execution = player.run("run-1", NOW)
+    assert (execution.status, execution.error["Error"]) == ("FAILED", "ObjectNotFoundError")
+    assert execution.passed[-3:] == ["Summarize", "NotifyFailure", "Failed"]
+    assert player.committed() == NO_MANIFEST
+
+
 def test_a_location_without_new_data_keeps_its_report(player):
     land(player, landed(location_id="a"), landed("2", location_id="b"))
     player.run("run-1", NOW)
