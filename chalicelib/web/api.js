@@ -31,7 +31,8 @@ async function get(path) {
   const response = await fetch(path, { headers, cache: "no-store", credentials: "omit" });
   if (response.status === 304) return known.data;
   if (response.status === 401 || response.status === 403) {
-    throw new Refused(await reasonOf(response), token);
+    const told = await response.json().catch(() => ({}));
+    if (refusesToken(path, response.status, told)) throw new Refused(reasonOf(told), token);
   }
   if (response.status === 404) return null;
   if (!response.ok) throw new Error(`the API answered ${response.status}`);
@@ -41,8 +42,12 @@ async function get(path) {
   return data;
 }
 
-async function reasonOf(refusal) {
-  const told = await refusal.json().catch(() => ({}));
+// A path that API Gateway does not know is a 403 too, in words that depend on the token's form. The paths without an id
+// are there, so what is refused of them is the token; of a location's only what names the token or its holder.
+const refusesToken = (path, status, told) =>
+  status === 401 || !path.startsWith("locations/") || /^(token:|User is not authorized)/.test(told.Message);
+
+function reasonOf(told) {
   // A route names its reason. API Gateway, which refuses what is no token of ours, names none.
   const reason = told.Code ? String(told.Message).replace(/^token: /, "") : "it is not valid, or no longer";
   return `The token was refused: ${reason}.`;
@@ -50,3 +55,6 @@ async function reasonOf(refusal) {
 
 // Only ":" needs no escape in a path among what encodeURIComponent escapes in an id.
 const reportPath = id => `locations/${encodeURIComponent(id).replaceAll("%3A", ":")}/report`;
+
+// A browser takes these for steps within the path, escaped or not, and asks for another one.
+const hasReportPath = id => id !== "." && id !== "..";

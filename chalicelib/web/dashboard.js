@@ -9,7 +9,8 @@ const STATUSES = {
 };
 
 const $ = id => document.getElementById(id);
-const state = { run: null, locations: [], chosen: null, report: null, chart: null, busy: false, refused: false };
+// `reported` is the run that the shown report was asked for in.
+const state = { run: null, locations: [], chosen: null, report: null, reported: null, chart: null, busy: false, refused: false };
 
 // ---- What is shown
 
@@ -22,6 +23,7 @@ async function refresh() {
     state.refused = false;
     if (run) say(`Checked at ${new Date().toISOString().slice(11, 19)} UTC.`);
     else say("No run has been committed yet. Averages appear here after the first one.");
+    if (run !== state.reported || !run) await showReport();
   } catch (error) {
     if (error instanceof Refused) askForToken(error);
     else say(`No fresh figures: ${error.message}. Trying again.`, true);
@@ -34,33 +36,51 @@ async function showRun(run) {
   const answer = run ? await get("locations") : null;
   state.locations = answer ? answer.locations : [];
   if (!state.locations.some(location => location.location_id === state.chosen)) {
-    state.chosen = state.locations.length ? state.locations[0].location_id : null;
+    state.chosen = state.locations.map(location => location.location_id).find(hasReportPath) ?? null;
   }
-  await showReport();
   drawRun(run);
   drawLocations(run);
   // Last: when anything above fails, the next round tries all of it again.
   state.run = run;
 }
 
+// After the list and apart from it: one location's report may fail, and the next round asks for it again.
 async function showReport() {
-  const id = state.chosen;
-  const report = id === null ? null : await get(reportPath(id));
+  const { chosen, run } = state;
+  let [report, reported, note] = [null, run, whyNotAsked(chosen)];
+  if (chosen !== null && !note) {
+    try {
+      report = await get(reportPath(chosen));
+      if (!report) note = "This location has no report.";
+    } catch (error) {
+      if (error instanceof Refused) throw error;
+      // The last chart of the same location is better than none.
+      if (state.report?.location_id === chosen) report = state.report;
+      reported = null;
+      note = `No fresh report: ${error.message}. Trying again.`;
+    }
+  }
   // Another location may have been chosen while this one's report was on its way.
-  if (id !== state.chosen) return;
-  state.report = report;
+  if (chosen !== state.chosen) return;
+  Object.assign(state, { report, reported });
+  $("chart-note").textContent = note;
   drawReport();
 }
 
+function whyNotAsked(id) {
+  if (id === null) return state.locations.length ? "Choose a location to see its chart." : "";
+  return hasReportPath(id) ? "" : `No chart: browsers cannot ask for the report of a location named “${id}”.`;
+}
+
 async function choose(id) {
-  state.chosen = id;
+  Object.assign(state, { chosen: id, reported: null });
   history.replaceState(null, "", `#${encodeURIComponent(id)}`);
   drawLocations(state.run);
   try {
     await showReport();
   } catch (error) {
-    if (error instanceof Refused) askForToken(error);
-    else say(`No report: ${error.message}.`, true);
+    if (!(error instanceof Refused)) throw error;
+    askForToken(error);
   }
 }
 
@@ -241,14 +261,18 @@ function takeToken(event) {
   holdToken($("token").value.trim());
   $("token").value = "";
   $("token-dialog").close();
-  Object.assign(state, { run: null, refused: false });
-  refresh();
+  startOver();
 }
 
 // ---- The page
 
+function startOver() {
+  Object.assign(state, { run: null, reported: null, refused: false });
+  refresh();
+}
+
 function listen() {
-  $("refresh").addEventListener("click", () => { Object.assign(state, { run: null, refused: false }); refresh(); });
+  $("refresh").addEventListener("click", startOver);
   $("filter").addEventListener("input", () => drawLocations(state.run));
   $("hours").addEventListener("change", drawReport);
   $("locations").addEventListener("keydown", moveAmongLocations);

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,8 @@ _LIMITS = {"TEMPERATURE_TOO_LOW": 20.0, "OK": 100.0, "TEMPERATURE_TOO_HIGH": 250
 TOKEN = "head.claims.signature"
 # What API Gateway itself answers.
 DENIED = (403, {"Message": "User is not authorized to access this resource"})
+UNKNOWN_PATH = (403, {"message": "Missing Authentication Token"})
+_PATHS = re.compile(r"runs/latest|locations(/[^/]+/report)?")
 
 
 class StubApi:
@@ -31,6 +34,8 @@ class StubApi:
         # The only token that is let in.
         self.token = TOKEN
         self.failing = False
+        # What is answered instead of a location's report.
+        self.instead: dict[str, tuple[int, dict[str, str]]] = {}
         # What it says to anybody else.
         self.refusal: tuple[int, dict[str, str]] = DENIED
         self.asked: list[str] = []
@@ -64,8 +69,13 @@ class StubApi:
         self.authorizations.append(authorization)
         if self.failing:
             return 503, {"Code": "ServiceUnavailableError", "Message": "try again"}, ""
+        if not _PATHS.fullmatch(path):
+            return *UNKNOWN_PATH, ""
         if authorization != f"Bearer {self.token}":
             return *self.refusal, ""
+        location = _location_of(path)
+        if location in self.instead:
+            return *self.instead[location], ""
         content = self._content(path)
         if content is None or self.run is None:
             return 404, {"Code": "NotFoundError", "Message": "not there"}, ""
@@ -77,7 +87,11 @@ class StubApi:
             return self.run
         if path == "locations":
             return {"locations": self.locations}
-        return self.reports.get(unquote(path.removeprefix("locations/").removesuffix("/report")))
+        return self.reports.get(_location_of(path))
+
+
+def _location_of(path: str) -> str:
+    return unquote(path.removeprefix("locations/").removesuffix("/report"))
 
 
 def _iso(time: datetime) -> str:

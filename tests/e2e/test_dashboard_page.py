@@ -3,7 +3,7 @@
 import pytest
 
 from tests.e2e.browser import Page, needs_chromium, opened
-from tests.e2e.stub_api import TOKEN, StubApi
+from tests.e2e.stub_api import TOKEN, UNKNOWN_PATH, StubApi
 
 pytestmark = needs_chromium
 
@@ -103,6 +103,69 @@ def test_an_api_that_fails_is_told_and_the_last_figures_stay(page: Page, api: St
     api.failing = False
     page.script("refresh()")
     page.wait_until(lambda: page.text("#message").startswith("Checked at"), "fresh figures")
+
+
+FAILURES = {
+    "API Gateway knows no such path": UNKNOWN_PATH,
+    "API Gateway reads the token as a signature": (403, {"message": "Invalid key=value pair in Authorization header"}),
+    "the token is for other locations": (403, {"Code": "ForbiddenError", "Message": "location_id: not for it"}),
+    "a service is down": (503, {"Code": "ServiceUnavailableError", "Message": "try again"}),
+    "there is none": (404, {"Code": "NotFoundError", "Message": "not there"}),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_a_report_that_fails_takes_neither_the_list_nor_the_token_away(
+    page: Page, api: StubApi, failure: tuple[int, dict[str, str]]
+) -> None:
+    api.instead["cold"] = failure
+    page.open(api.url)
+    page.enter_token(TOKEN)
+    page.wait_until(lambda: "report" in page.text("#chart-note"), "why there is no chart")
+    assert shown(page, "cold", "fine", "warm", "hot")
+    assert page.text("#message").startswith("Checked at")
+    assert not page.asks_for_token()
+    page.find("[data-location=warm]").click()
+    page.wait_until(lambda: page.all(".uplot canvas"), "the chart of another location")
+    assert page.text("#chart-note") == ""
+    page.find("[data-location=cold]").click()
+    page.wait_until(lambda: not page.all(".uplot canvas"), "no chart of a location beside another's name")
+    del api.instead["cold"]
+    api.commit("run-2", {"cold": 13.0})
+    page.wait_until(lambda: shown(page, "cold") and page.all(".uplot canvas"), "the next round, with a chart")
+
+
+def test_a_report_that_failed_once_is_asked_for_again_in_the_same_run(page: Page, api: StubApi) -> None:
+    api.instead["cold"] = (503, {})
+    page.open(api.url)
+    page.enter_token(TOKEN)
+    page.wait_until(lambda: "503" in page.text("#chart-note"), "why there is no chart")
+    api.instead.clear()
+    page.wait_until(lambda: page.all(".uplot canvas"), "a chart, by itself")
+    assert page.text("#chart-note") == ""
+
+
+def test_names_that_browsers_take_for_steps_in_a_path_lock_nobody_out(page: Page, api: StubApi) -> None:
+    api.commit("run-1", {".": 20.0, "..": 21.0, "fine": 21.5})
+    opened(page, api.url, TOKEN)
+    assert shown(page, ".", "..", "fine")
+    assert page.text("#chart-heading") == "Location fine"
+    page.find("[data-location='..']").click()
+    page.wait_until(lambda: "named “..”" in page.text("#chart-note"), "why there is no chart")
+    assert not page.all(".uplot canvas")
+    api.commit("run-2", {".": 22.0, "..": 23.0})
+    page.wait_until(lambda: page.locations()["."][1] == "22.00 °C", "the second run")
+    assert not page.asks_for_token()
+    assert page.text("#chart-heading") == "Location .."
+    assert set(api.asked) == {"runs/latest", "locations", "locations/fine/report"}
+
+
+def test_where_no_location_can_be_charted_the_page_leaves_the_choice(page: Page, api: StubApi) -> None:
+    api.commit("run-1", {"..": 21.0})
+    page.open(api.url)
+    page.enter_token(TOKEN)
+    page.wait_until(lambda: page.text("#chart-note") == "Choose a location to see its chart.", "what to do")
+    assert shown(page, "..")
 
 
 def test_before_the_first_run_the_page_says_what_it_waits_for(page: Page, api: StubApi) -> None:

@@ -75,6 +75,19 @@ def test_a_token_that_is_refused_is_forgotten_and_asked_for_again_with_the_reaso
     asking.wait_until(lambda: asking.text("#message").startswith("Checked at"), "fresh figures")
 
 
+@pytest.mark.parametrize("refusal", [REFUSALS["expired"][0], DENIED, REFUSALS["for something else"][0]])
+def test_a_token_that_is_refused_for_a_report_is_asked_for_again_at_once(
+    asking: Page, api: StubApi, refusal: tuple[int, dict[str, str]]
+) -> None:
+    asking.enter_token(TOKEN)
+    asking.wait_until(lambda: asking.all(".uplot canvas"), "a chart")
+    asking.find("#auto-refresh").click()
+    api.instead["warm"] = refusal
+    asking.find("[data-location=warm]").click()
+    asking.wait_until(asking.asks_for_token, "the question for another token")
+    assert asking.script("return sessionStorage.length") == 0
+
+
 def test_what_another_token_could_see_is_not_shown_to_the_next(asking: Page, api: StubApi) -> None:
     asking.enter_token(TOKEN)
     asking.wait_until(lambda: len(asking.locations()) == 4, "what the token may see")

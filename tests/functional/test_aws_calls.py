@@ -62,28 +62,15 @@ def test_a_reading_whose_success_could_not_be_recorded_is_in_progress_and_not_se
     assert len(stage.queued()) == 1
 
 
-def test_a_latch_that_failed_is_tried_again_by_the_next_delivery(stage, aws_calls):
-    stage.post(posted(reading_id="0"))
-    aws_calls.failing["dynamodb:TransactWriteItems"] = service_error()
-    assert stage.post(posted(value=25_000, reading_id="1")).status_code == 503
-    aws_calls.failing.clear()
-    assert stage.post(posted(value=25_000, reading_id="1")).json_body["status"] == "BROKEN"
-    assert stage.post(posted(reading_id="2")).json_body["status"] == "BROKEN"
-
-
-@pytest.mark.parametrize("value", [1, 25_000])
-def test_a_failing_topic_fails_no_reading_and_makes_none_be_sent_twice(stage, aws_calls, value):
-    aws_calls.failing["sns:"] = service_error()
-    first = stage.post(posted(value=value, reading_id="r"))
-    assert first.status_code == 200
-    assert stage.post(posted(value=value, reading_id="r")).json_body == first.json_body
-    assert len(stage.queued()) == (1 if value == 1 else 0)
-
-
 def test_an_alert_is_published_once_in_its_cooldown(stage, aws_calls):
     for number in range(3):
         stage.post(posted(value=25_000, reading_id=str(number)))
     assert aws_calls.made.count("sns:PublishBatch") == 1
+
+
+def test_alerts_of_a_batch_are_published_ten_at_a_time(stage, aws_calls):
+    stage.post({"readings": [posted(sensor_id=number, value=25_000) for number in range(11)]})
+    assert aws_calls.made.count("sns:PublishBatch") == 2
 
 
 def test_an_expected_status_publishes_nothing(stage, aws_calls):

@@ -105,6 +105,8 @@ def test_a_failure_is_answered_with_try_again_and_the_repetition_has_one_effect(
             good = {(one["sensor_id"], one["timestamp"], one["temperature"]) for one in results if one["temperature"]}
             assert once == good
             assert stage.post(request).json_body == answer
+            for sensor in [one["sensor_id"] for one in results if one["status"] == "BROKEN"]:
+                assert stage.post(posted(sensor_id=sensor)).json_body["status"] == "BROKEN"
 
 
 @pytest.mark.parametrize(
@@ -113,9 +115,12 @@ def test_a_failure_is_answered_with_try_again_and_the_repetition_has_one_effect(
 )
 def test_alerts_that_fail_in_whatever_way_block_no_reading(stage, faults, subtests, operation, where):
     for number, (name, (error, had_effect)) in enumerate(FAILURES.items()):
-        bad = [posted(sensor_id=f"{number}-{one}", value=25_000, timestamp=TIME) for one in range(3)]
-        for body in (bad[0], {"readings": bad[1:]}):
-            with subtests.test(name, one="value" in body):
+        critical, broken, *both = [
+            posted(sensor_id=f"{number}-{place}", value=value, timestamp=TIME)
+            for place, value in enumerate([1, 25_000, 1, 25_000])
+        ]
+        for body, measurements in ((critical, 1), (broken, 0), ({"readings": both}, 1)):
+            with subtests.test(name, one="value" in body, measurements=measurements):
                 faults.failing = [(operation, where, error, had_effect)]
                 if operation == "DeleteItem":
                     faults.failing.append(("PublishBatch", "", error, False))
@@ -123,6 +128,7 @@ def test_alerts_that_fail_in_whatever_way_block_no_reading(stage, faults, subtes
                 assert first.status_code == 200
                 faults.failing = []
                 assert stage.post(body).json_body == first.json_body
+                assert len(stage.queued()) == measurements
 
 
 def test_an_outage_of_every_service_at_once_is_one_more_503(stage, faults):

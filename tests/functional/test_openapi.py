@@ -43,6 +43,12 @@ def test_every_route_may_be_limited_by_the_gateway():
             assert "429" in item[method]["responses"], path
 
 
+def test_what_is_served_leaves_no_field_out():
+    for name in ("Answer", "BatchAnswer", "Sensor", "Minute", "Report", "Run"):
+        schema = DOCUMENT["components"]["schemas"][name]
+        assert set(schema["required"]) == schema["properties"].keys(), name
+
+
 @pytest.mark.parametrize(
     ("path", "schema"),
     [("/locations", "Locations"), ("/locations/a/report", "Report"), ("/runs/latest", "Run"), ("/sensors/1", "Sensor")],

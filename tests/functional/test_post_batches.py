@@ -179,13 +179,6 @@ def test_what_is_remembered_of_a_batch_of_a_hundred_is_small(stage):
     assert len(record["data"]["S"]) < 2_000
 
 
-def test_a_flood_of_alerts_is_cut_and_the_rest_left_to_the_next_readings(stage, aws_calls):
-    stage.post(batch(*numbered(50, value=25_000)))
-    assert aws_calls.made.count("sns:PublishBatch") == 2
-    stage.post(batch(*numbered(50, value=25_000, reading_id="again")))
-    assert aws_calls.made.count("sns:PublishBatch") == 4
-
-
 def test_a_reading_without_a_time_that_was_queued_before_its_request_failed_is_queued_again_under_one_time(
     stage, aws_calls, monkeypatch
 ):

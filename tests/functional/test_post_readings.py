@@ -115,61 +115,22 @@ def test_the_same_reading_with_other_content_is_a_conflict(stage, change):
     assert len(stage.queued()) == 2
 
 
-def broken_rules():
-    """Readings that each break one rule, and the field they break it with."""
-    return [
-        (posted(sensor_id=...), "sensor_id"),
-        (posted(location_id=...), "location_id"),
-        (posted(value=...), "value"),
-        (posted(value="2000"), "value"),
-        (posted(value=math.nan), "value"),
-        (posted(value=math.inf), "value"),
-        (posted(value=True), "value"),
-        (posted(value=None), "value"),
-        (posted(value=10**400), "value"),
-        (posted(sensor_id=1.5), "sensor_id"),
-        (posted(sensor_id="a b"), "sensor_id"),
-        (posted(sensor_id="a\n"), "sensor_id"),
-        (posted(location_id=""), "location_id"),
-        (posted(location_id="x" * 65), "location_id"),
-        (posted(timestamp="2026-03-01T12:00:00"), "timestamp"),
-        (posted(timestamp=5), "timestamp"),
-        (posted(timestamp=ago(hours=25)), "timestamp"),
-        (posted(timestamp=ago(minutes=-6)), "timestamp"),
-        (posted(reading_id=""), "reading_id"),
-        (posted(volume=1), "volume"),
-        ([posted()], "body"),
-        ("text", "body"),
-    ]
-
-
-def test_a_reading_that_breaks_a_rule_is_refused_with_the_name_of_the_field(stage, subtests):
-    for reading, field in broken_rules():
-        with subtests.test(reading=str(reading)[:100]):
-            response = stage.post(json.dumps(reading))
-            assert_refused(response, 400, f"{field}: ")
-            assert response.json_body["Code"] == "BadRequestError"
+def test_a_reading_that_breaks_a_rule_is_refused_with_the_name_of_the_field(stage):
+    for field, value in {"value": "2000", "timestamp": ago(hours=25)}.items():
+        response = stage.post(posted(**{field: value}))
+        assert_refused(response, 400, f"{field}: ")
+        assert response.json_body["Code"] == "BadRequestError"
     assert stage.queued() == []
-
-
-def test_a_body_that_cannot_be_read_is_refused(stage):
-    for body in (b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"sensor_id":1,"sensor_id":2}'):
-        assert_refused(stage.post(body), 400, ": ")
 
 
 def test_no_body_at_all_is_refused(stage):
     assert_refused(stage.http.post("/readings", headers=stage.headers), 400, "body: ")
 
 
-def test_a_body_of_two_megabytes_is_too_large(stage):
-    response = stage.post(json.dumps(posted(reading_id="x" * 2_000_000)))
-    assert_refused(response, 413, "body: ")
-
-
 def test_a_body_of_a_mebibyte_is_taken_and_one_more_byte_is_too_large(stage):
     body = json.dumps(posted()).encode()
     assert stage.post(body + b" " * (1024 * 1024 - len(body))).status_code == 200
-    assert stage.post(body + b" " * (1024 * 1024 + 1 - len(body))).status_code == 413
+    assert_refused(stage.post(body + b" " * (1024 * 1024 + 1 - len(body))), 413, "body: ")
 
 
 @pytest.mark.parametrize(

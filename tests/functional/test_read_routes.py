@@ -231,15 +231,6 @@ def test_a_reader_whom_a_run_overtakes_is_given_the_new_report(stage, run, monke
     assert get(stage, "/locations/a/report").json_body["run_id"] == "run-2"
 
 
-def test_a_service_that_fails_is_answered_as_unavailable(stage, run, aws_calls):
-    from tests.fakes import service_error
-
-    run(("a", 0, 20.0))
-    aws_calls.failing["dynamodb:GetItem"] = service_error()
-    answer = get(stage, "/locations")
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
-
-
 def test_the_page_forbids_everything_that_does_not_come_with_it(stage):
     page = get(stage, "/")
     policy = page.headers["Content-Security-Policy"]

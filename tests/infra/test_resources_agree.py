@@ -129,7 +129,7 @@ def test_terraform_and_the_local_cloud_tell_the_application_the_same(stage: str,
 def test_terraform_fills_every_placeholder_of_the_workflow() -> None:
     call = local_values()["workflow_definition"]
     given = dict(re.findall(r"(\w+) = ([\w.]+)", call))
-    placeholders = set(re.findall(r"\$\{(\w+)\}", (PROJECT / "stepfunctions" / "analytics.asl.json").read_text()))
+    placeholders = set(re.findall(r"\$\{(.*?)\}", (PROJECT / "stepfunctions" / "analytics.asl.json").read_text()))
     assert set(given) == placeholders
     assert given["max_concurrency"] == "local.settings.analytics.max_concurrency"
 

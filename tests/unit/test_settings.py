@@ -168,13 +168,6 @@ def test_what_is_no_stage_name_is_refused_before_any_file_is_read(stage):
         load_settings(stage)
 
 
-@pytest.mark.parametrize("coefficient", ["a", "b", "c"])
-def test_a_coefficient_that_is_not_finite_is_an_error(tmp_path, coefficient):
-    settings = changed(f"thermistor.coefficients.{coefficient}", float("inf"))
-    settings["thermistor"]["accepted_resistance_ohm"]["min"] = 2.0
-    assert load_error(tmp_path, settings).startswith("thermistor")
-
-
 def test_broken_json_of_our_own_is_nothing_that_a_caller_can_mend():
     with pytest.raises(ServiceUnavailableError, match=r"^parameter x: .*truncated"):
         decode_json("{", Settings, "parameter x")
