@@ -30,6 +30,7 @@ def test_everything_that_can_go_wrong_has_its_alarm() -> None:
         "ExecutionsSucceeded",
         "5XXError",
         "QuarantinedMessages",
+        "RunInvalid",
     }
     assert set(ALARMS["workflow_failed"]["for_each"].values()) == {
         "ExecutionsFailed",
@@ -58,6 +59,9 @@ def test_the_metrics_that_are_looked_at_are_those_that_are_emitted() -> None:
     dashboard = (INFRA / "dashboard.tf").read_text()
     declared = dashboard.partition("for name in [")[2].partition("]")[0]
     assert set(re.findall(r'"(\w+)"', declared)) == emitted
+    own = [alarm for alarm in ALARMS.values() if alarm["namespace"] == "${local.metrics_namespace}"]
+    assert {alarm["metric_name"] for alarm in own} <= emitted
+    assert all(alarm["dimensions"] == "${local.metrics_dimensions}" for alarm in own)
 
 
 def test_metrics_have_the_dimensions_that_are_asked_for() -> None:
