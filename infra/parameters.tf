@@ -1,5 +1,5 @@
 locals {
-  # Exactly what the application expects to be told.
+  # What the application expects to be told, and the dead-letter queue, which whoever balances the books must count.
   resources = {
     registry_table        = aws_dynamodb_table.sensor_registry.name
     idempotency_table     = aws_dynamodb_table.idempotency.name
