@@ -225,6 +225,15 @@ def test_api_gateway_lets_no_more_through_than_the_handlers_can_take(stage: str,
     assert settings.api.requests_per_second <= handlers / 0.05
 
 
+def test_the_quota_that_a_deployment_needs_is_told() -> None:
+    reserved = [
+        chalice_setting(stage, function, "reserved_concurrency") for stage in STAGES for function in chalice_functions()
+    ]
+    (triage,) = (block["dead_letter_triage"] for block in load(PROJECT / "infra" / "dead_letters.tf")["module"])
+    total = sum(reserved) + len(STAGES) * triage["reserved_concurrency"]
+    assert f"the functions of both stages reserve {total}," in (PROJECT / "docs" / "deployment.md").read_text()
+
+
 def test_terraform_limits_every_route_of_the_api(stage: str) -> None:
     (limits,) = resources("aws_api_gateway_method_settings").values()
     assert (limits["rest_api_id"], limits["method_path"]) == ("${var.api_id}", "*/*")
