@@ -16,11 +16,19 @@ CONFIG_FOLDER = Path(__file__).parent / "config"
 MessageRetentionSeconds = Annotated[int, Meta(ge=60, le=43_200, multiple_of=60)]
 
 
+# Anything better is found out by the mail that asks to confirm it.
+EmailAddress = Annotated[str, Meta(max_length=254, pattern=r"^[^@\s]+@[^@\s]+\Z")]
+
+
 class AlertSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which statuses are worth an alert, and for how many seconds a sensor then stays quiet about one."""
+    """Which statuses are worth an alert, for how many seconds a sensor then stays quiet about one, and who gets mail.
+
+    `email` is for Terraform, which subscribes it to alerts and alarms; None for nobody.
+    """
 
     statuses: frozenset[Status]
     cooldown_seconds: Annotated[int, Meta(ge=0, le=7 * 86_400)]
+    email: EmailAddress | None
 
 
 class IdempotencySettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,6 +59,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
     message_retention_seconds: MessageRetentionSeconds
     api: ApiSettings
+    signing_key_version: Annotated[int, Meta(ge=1, le=1_000_000)]
     thermistor: Thermistor
     alerts: AlertSettings
     idempotency: IdempotencySettings

@@ -25,7 +25,13 @@ locals {
     },
     {
       title   = "Messages waiting"
+      stat    = "Maximum"
       metrics = [for name in local.queue_names : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", name]]
+    },
+    {
+      title   = "Age of the oldest message (s)"
+      stat    = "Maximum"
+      metrics = [["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", aws_sqs_queue.measurements.name]]
     },
     {
       title = "Runs"
@@ -52,6 +58,12 @@ locals {
       title = "Errors of functions"
       metrics = [
         for name in values(local.alarmed_functions) : ["AWS/Lambda", "Errors", "FunctionName", name]
+      ]
+    },
+    {
+      title = "Throttles of functions"
+      metrics = [
+        for name in values(local.alarmed_functions) : ["AWS/Lambda", "Throttles", "FunctionName", name]
       ]
     },
   ]

@@ -1,5 +1,5 @@
 locals {
-  # Exactly what the application expects to be told.
+  # What the application expects to be told, and the dead-letter queue, which whoever balances the books must count.
   resources = {
     registry_table        = aws_dynamodb_table.sensor_registry.name
     idempotency_table     = aws_dynamodb_table.idempotency.name
@@ -27,8 +27,8 @@ resource "aws_ssm_parameter" "signing_keys" {
   description = "JSON object: key id to secret of the bearer tokens."
   type        = "SecureString"
 
-  value_wo_version = var.signing_key_version
+  value_wo_version = local.settings.signing_key_version
   value_wo = jsonencode({
-    "${var.signing_key_version}" = base64sha512("${uuid()}${uuid()}")
+    "${local.settings.signing_key_version}" = base64sha512("${uuid()}${uuid()}")
   })
 }

@@ -46,9 +46,9 @@ resource "aws_sns_topic_policy" "alerts" {
 }
 
 resource "aws_sns_topic_subscription" "email" {
-  count = var.alert_email == null ? 0 : 1
+  count = local.settings.alerts.email == null ? 0 : 1
 
   topic_arn = aws_sns_topic.alerts.arn
   protocol  = "email"
-  endpoint  = var.alert_email
+  endpoint  = local.settings.alerts.email
 }

@@ -13,18 +13,6 @@ variable "aws_region" {
   type        = string
 }
 
-variable "alert_email" {
-  description = "Address that gets every alert and alarm once it has confirmed the subscription; null for none."
-  type        = string
-  default     = null
-}
-
-variable "signing_key_version" {
-  description = "Raise it to replace the signing key. Tokens of the replaced key are refused from then on."
-  type        = number
-  default     = 1
-}
-
 variable "api_id" {
   description = "Id of the API that Chalice has deployed, as in .chalice/deployed/<stage>.json; null before the first time."
   type        = string

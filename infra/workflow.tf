@@ -67,7 +67,7 @@ data "aws_iam_policy_document" "workflow" {
   statement {
     sid       = "ReadTheLocationsOfARun"
     actions   = ["s3:GetObject"]
-    resources = ["${aws_s3_bucket.data.arn}/scratch/*"]
+    resources = ["${aws_s3_bucket.data.arn}/scratch/*/locations.json"]
   }
 
   # The distributed map runs as child executions of the same workflow.

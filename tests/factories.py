@@ -34,7 +34,7 @@ def thermistor(
 def alert_settings(
     statuses: frozenset[Status] = frozenset({Status.BROKEN, Status.TEMPERATURE_CRITICAL}), cooldown_seconds: int = 300
 ) -> AlertSettings:
-    return AlertSettings(statuses, cooldown_seconds)
+    return AlertSettings(statuses, cooldown_seconds, email=None)
 
 
 def idempotency_settings() -> IdempotencySettings:

@@ -130,6 +130,17 @@ def test_an_api_that_chalice_has_deployed_is_limited_and_nothing_else_changes(te
     assert "1 to add, 0 to change, 0 to destroy" in planned.stdout
 
 
+def test_settings_replace_the_signing_key_and_say_who_gets_mail(terraform: Terraform, tmp_path: Path) -> None:
+    settings = (PROJECT / "chalicelib" / "config" / "dev.yaml").read_text()
+    changed = settings.replace("signing_key_version: 1", "signing_key_version: 2")
+    (tmp_path / "dev.yaml").write_text(changed.replace("email: null", "email: you@example.org"))
+    planned = terraform.run("plan", "dev", f"-var=config_path={tmp_path / 'dev.yaml'}")
+    assert planned.returncode == 0, planned.stderr
+    assert "aws_ssm_parameter.signing_keys will be updated in-place" in planned.stdout
+    assert "aws_sns_topic_subscription.email[0] will be created" in planned.stdout
+    assert "1 to add, 1 to change, 0 to destroy" in planned.stdout
+
+
 def test_the_workflow_is_limited_to_the_concurrency_of_the_settings(terraform: Terraform) -> None:
     arn = terraform.told("dev").state_machine_arn
     described = terraform.client("stepfunctions").describe_state_machine(stateMachineArn=arn)

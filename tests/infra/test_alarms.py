@@ -30,6 +30,7 @@ def test_everything_that_can_go_wrong_has_its_alarm() -> None:
         "ExecutionsSucceeded",
         "5XXError",
         "QuarantinedMessages",
+        "RunInvalid",
     }
     assert set(ALARMS["workflow_failed"]["for_each"].values()) == {
         "ExecutionsFailed",
@@ -58,6 +59,38 @@ def test_the_metrics_that_are_looked_at_are_those_that_are_emitted() -> None:
     dashboard = (INFRA / "dashboard.tf").read_text()
     declared = dashboard.partition("for name in [")[2].partition("]")[0]
     assert set(re.findall(r'"(\w+)"', declared)) == emitted
+    own = [alarm for alarm in ALARMS.values() if alarm["namespace"] == "${local.metrics_namespace}"]
+    assert {alarm["metric_name"] for alarm in own} <= emitted
+    assert all(alarm["dimensions"] == "${local.metrics_dimensions}" for alarm in own)
+
+
+def alarm_names() -> list[str]:
+    """Return the names of a stage's alarms without the stage, those of functions as `<function>-…`."""
+    names = []
+    for resource, alarm in ALARMS.items():
+        keys = list(alarm.get("for_each", [""]))
+        if resource == "function":
+            # Those of the application, and the one that Terraform deploys itself.
+            assert "{dead_letter_triage = " in local_values()["alarmed_functions"]
+            keys = ["<function>-errors", "<function>-throttles"] * (len(local_values()["functions"]) + 1)
+        names += [alarm["alarm_name"].removeprefix("${local.prefix}-").replace("${each.key}", key) for key in keys]
+    return names
+
+
+def test_the_operator_is_told_of_every_alarm() -> None:
+    rows = re.findall(r"^\| (`.+?) \|", (PROJECT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(.+?)`", row)} == set(alarm_names())
+
+
+def test_the_cost_at_rest_counts_every_alarm() -> None:
+    assert f"| alarms ({len(alarm_names())} × $0.10; " in (PROJECT / "docs" / "deployment.md").read_text()
+
+
+def test_the_dashboard_shows_what_the_alarms_watch() -> None:
+    watched = {alarm["metric_name"] for alarm in ALARMS.values() if "$" not in alarm["metric_name"]}
+    watched |= {"Errors", "Throttles", *ALARMS["workflow_failed"]["for_each"].values()}
+    shown = set(re.findall(r'"(\w+)"', (INFRA / "dashboard.tf").read_text()))
+    assert watched <= shown
 
 
 def test_metrics_have_the_dimensions_that_are_asked_for() -> None:

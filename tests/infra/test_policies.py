@@ -9,7 +9,9 @@ from unittest.mock import Mock
 import pytest
 
 from chalicelib.broken_count import BrokenCount
+from chalicelib.landing import QUARANTINE_PREFIX
 from tests.infra.app_code import actions_of, app_functions
+from tests.infra.object_uses import KINDS, Uses, object_uses
 from tests.infra.terraform_files import INFRA, PROJECT, in_stage, load, local_values, resources
 
 CHALICE = PROJECT / ".chalice"
@@ -73,6 +75,31 @@ def test_rights_are_to_named_resources_of_the_functions_own_stage(function: str,
                 assert f"{service}:{name.partition('/')[0] if service == 's3' else name}" in known_resources(stage)
 
 
+def allowed_keys(resources_of_action: dict[str, list[str]]) -> Uses:
+    """Return the patterns of keys that each action on objects is allowed for."""
+    return {
+        action: {arn.partition("/")[2] for arn in arns}
+        for action, arns in resources_of_action.items()
+        if action in {"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}
+    }
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_rights_are_to_the_kinds_of_objects_that_a_function_uses_and_no_other(function: str, stage: str) -> None:
+    allowed: dict[str, list[str]] = {}
+    for statement in statements(function, stage):
+        for action in statement["Action"]:
+            allowed.setdefault(action, []).extend(statement["Resource"])
+    assert allowed_keys(allowed) == object_uses().get(function, {})
+
+
+def test_every_kind_of_object_is_written_by_the_functions_that_it_is_of() -> None:
+    written = {function: used.get("s3:PutObject", set()) for function, used in object_uses().items()}
+    assert set().union(*written.values()) == KINDS
+    assert not written["receiver"] & written["reporter"]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_api_may_count_in_the_ledger_and_not_move_its_head(stage: str) -> None:
     writing = [one for one in statements("app", stage) if "dynamodb:UpdateItem" in one["Action"]]
@@ -130,5 +157,13 @@ def test_the_workflow_has_the_rights_to_what_its_states_do() -> None:
         "s3:getObject": "s3:GetObject",
     }
     used = {integrations[one] for one in re.findall(r"arn:aws:states:::([\w:]+)", definition)}
+    objects = {action: one["resources"] for one in document["statement"] for action in one["actions"]}
+    assert allowed_keys(objects) == object_uses()["workflow"]
     # A distributed map starts and follows child executions of its own workflow.
     assert allowed == used | {"states:StartExecution", "states:DescribeExecution", "states:StopExecution"}
+
+
+def test_dead_letters_are_set_aside_in_quarantine_and_nowhere_else() -> None:
+    (module,) = (block["dead_letter_triage"] for block in load(INFRA / "dead_letters.tf")["module"])
+    objects = {action: one["resources"] for one in module["policy_statements"] for action in one["actions"]}
+    assert allowed_keys(objects) == {"s3:PutObject": {f"{QUARANTINE_PREFIX}*"}}

@@ -143,7 +143,16 @@ def test_what_terraform_reads_from_the_settings_is_there(stage: str) -> None:
         value: Any = load_settings(stage)
         for key in path.removeprefix(".").split("."):
             value = getattr(value, key)
-        assert isinstance(value, int), path
+        assert value is None or isinstance(value, int | str), path
+
+
+def test_terraform_replaces_the_key_and_sends_the_mail_that_the_settings_ask_for() -> None:
+    key = resources("aws_ssm_parameter")["signing_keys"]
+    assert key["value_wo_version"] == "${local.settings.signing_key_version}"
+    assert "local.settings.signing_key_version" in key["value_wo"]
+    subscription = resources("aws_sns_topic_subscription")["email"]
+    assert subscription["endpoint"] == "${local.settings.alerts.email}"
+    assert subscription["count"] == "${local.settings.alerts.email == null ? 0 : 1}"
 
 
 def test_the_functions_that_terraform_names_are_those_of_the_application(stage: str) -> None:
@@ -214,6 +223,15 @@ def test_api_gateway_lets_no_more_through_than_the_handlers_can_take(stage: str,
     assert settings.api.burst_requests <= handlers
     # A request keeps its handler for about 50 ms.
     assert settings.api.requests_per_second <= handlers / 0.05
+
+
+def test_the_quota_that_a_deployment_needs_is_told() -> None:
+    reserved = [
+        chalice_setting(stage, function, "reserved_concurrency") for stage in STAGES for function in chalice_functions()
+    ]
+    (triage,) = (block["dead_letter_triage"] for block in load(PROJECT / "infra" / "dead_letters.tf")["module"])
+    total = sum(reserved) + len(STAGES) * triage["reserved_concurrency"]
+    assert f"the functions of both stages reserve {total}," in (PROJECT / "docs" / "deployment.md").read_text()
 
 
 def test_terraform_limits_every_route_of_the_api(stage: str) -> None:

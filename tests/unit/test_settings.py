@@ -1,6 +1,7 @@
 """Settings: the stages' files load, and every mistake is an error that names the file and the key."""
 
 import copy
+from itertools import product
 
 import msgspec
 import pytest
@@ -77,10 +78,25 @@ def test_an_unknown_key_is_named(tmp_path, path):
     assert load_error(tmp_path, changed(f"{path}surplus", 1)) == f"{path}surplus: unknown field"
 
 
-@pytest.mark.parametrize("path", list(paths(DEV)))
-@pytest.mark.parametrize("value", ["text", None, True])
+@pytest.mark.parametrize(
+    ("path", "value"),
+    # Only a mail address may be null: then nobody gets mail.
+    sorted({*product(paths(DEV), ["text", None, True])} - {("alerts.email", None)}, key=str),
+)
 def test_a_value_of_the_wrong_type_is_named(tmp_path, path, value):
     assert load_error(tmp_path, changed(path, value)).startswith(f"{path}: Expected")
+
+
+@pytest.mark.parametrize("address", ["a@example.org", "first.last+alarms@mail.example.org", "x" * 242 + "@example.org"])
+def test_alarms_may_go_to_a_mail_address(tmp_path, address):
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(changed("alerts.email", address)))
+    assert load_settings("test", folder=tmp_path).alerts.email == address
+
+
+@pytest.mark.parametrize("version", [1, 2, 1_000_000])
+def test_the_signing_key_may_be_replaced_many_times(tmp_path, version):
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(changed("signing_key_version", version)))
+    assert load_settings("test", folder=tmp_path).signing_key_version == version
 
 
 @pytest.mark.parametrize(
@@ -94,6 +110,16 @@ def test_a_value_of_the_wrong_type_is_named(tmp_path, path, value):
         ("api.requests_per_second", 10_001),
         ("api.burst_requests", 0),
         ("api.burst_requests", 5_001),
+        ("signing_key_version", 0),
+        ("signing_key_version", 1.5),
+        ("signing_key_version", 1_000_001),
+        ("alerts.email", ""),
+        ("alerts.email", "@example.org"),
+        ("alerts.email", "a@"),
+        ("alerts.email", "a@b@example.org"),
+        ("alerts.email", "a b@example.org"),
+        ("alerts.email", "a@example.org\n"),
+        ("alerts.email", "x" * 243 + "@example.org"),
         ("alerts.cooldown_seconds", -1),
         ("alerts.cooldown_seconds", 7 * 86_400 + 1),
         ("idempotency.expires_after_seconds", 59),
