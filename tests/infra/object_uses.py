@@ -9,16 +9,13 @@ from functools import cache
 from typing import Any
 from uuid import uuid4
 
-from chalicelib.broken_count import BrokenCount
 from chalicelib.buffering import Buffer
 from chalicelib.landing import landing_key
 from chalicelib.ledger import Ledger
-from chalicelib.receiver import Receiver
 from chalicelib.report_reader import ReportReader
-from chalicelib.reporter import Reporter
-from chalicelib.summarizer import Summarizer
-from tests.factories import NOW, analytics_settings, measurement_fields, message, thermistor
-from tests.fakes import FakeDynamoDb, FakeObjectStore
+from tests.factories import NOW, analytics_settings, measurement_fields, message
+from tests.fake_s3 import FakeObjectStore
+from tests.fakes import FakeDynamoDb
 from tests.workflow_player import LEDGER_TABLE, WorkflowPlayer
 
 # Every kind of key that the stage's own functions use.
@@ -73,6 +70,22 @@ def _kinds(keys: set[str]) -> set[str]:
     return {ANY_KEY} if ANY_KEY in found else found
 
 
+class _Player(WorkflowPlayer):
+    """A workflow of which each function has its own way to the bucket."""
+
+    def __init__(self, bucket_of: Callable[[str], FakeObjectStore], dynamodb: Any) -> None:
+        super().__init__(analytics_settings(), bucket_of("workflow"), dynamodb)
+        self._bucket_of = bucket_of
+
+    def _invoke(self, parameters: dict[str, Any]) -> Any:
+        own_store = self.store
+        self.store = self._bucket_of(parameters["FunctionName"].removeprefix("${").removesuffix("_arn}"))
+        try:
+            return super()._invoke(parameters)
+        finally:
+            self.store = own_store
+
+
 class _World:
     """One bucket and one ledger, and every function with its own way to them."""
 
@@ -81,20 +94,15 @@ class _World:
         self._objects: dict[str, bytes] = {}
         self._now = NOW
         dynamodb: Any = FakeDynamoDb({LEDGER_TABLE: "id"})
-        settings = analytics_settings()
-        receives, reads = self._bucket_of("receiver"), self._bucket_of("app")
-        ledger, broken_count = Ledger(LEDGER_TABLE, dynamodb, receives), BrokenCount(LEDGER_TABLE, dynamodb)
+        reads = self._bucket_of("app")
         self._buffer = Buffer(self._bucket_of("buffer_measurements"), lambda: self._now, uuid4)
-        self._player = WorkflowPlayer(settings, self._bucket_of("workflow"), dynamodb)
-        self._player.receiver = Receiver(settings, receives, ledger, broken_count, uuid4)
-        self._player.summarizer = Summarizer(thermistor().status_below_celsius, receives, ledger)
-        self._player.reporter = Reporter(settings, self._bucket_of("reporter"))
+        self._player = _Player(self._bucket_of, dynamodb)
         self._reader = ReportReader(Ledger(LEDGER_TABLE, dynamodb, reads), reads)
 
-    def _bucket_of(self, function: str) -> Any:
+    def _bucket_of(self, function: str) -> FakeObjectStore:
         bucket = FakeObjectStore()
-        bucket.objects = self._objects
-        bucket.before = lambda operation, key: self.used[function][_ACTIONS[operation]].add(key)
+        bucket.s3.objects = self._objects
+        bucket.s3.before = lambda operation, key: self.used[function][_ACTIONS[operation]].add(key)
         return bucket
 
     def live(self, day: int) -> None:
