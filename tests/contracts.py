@@ -93,6 +93,10 @@ class ObjectStoreContract:
         store.put("a/b", b"two")
         assert store.get("a/b") == b"two"
 
+    def test_many_objects_are_put_at_once(self, store):
+        store.put_all((str(number), bytes([number])) for number in range(40))
+        assert [store.get(str(number)) for number in range(40)] == [bytes([number]) for number in range(40)]
+
     def test_a_missing_object_is_not_found(self, store, tmp_path):
         with pytest.raises(ObjectNotFoundError, match="no object nothing/here"):
             store.get("nothing/here")

@@ -231,6 +231,20 @@ def test_a_reader_whom_a_run_overtakes_is_given_the_new_report(stage, run, monke
     assert get(stage, "/locations/a/report").json_body["run_id"] == "run-2"
 
 
+@pytest.mark.parametrize(
+    ("path", "damaged"),
+    [
+        ("/locations/a/report", "runs/run-1/manifest.json"),
+        ("/locations/a/report?since=2026-03-01T12:00:00Z", "reports/location_id=a/run-1.json"),
+    ],
+)
+def test_damaged_data_of_our_own_is_no_fault_of_the_caller(stage, run, path, damaged):
+    run(("a", 0, 20.0))
+    assert damaged in stage.keys(damaged)
+    stage.put_object(damaged, b'{"run_id":"r"}')
+    assert get(stage, path).status_code == 503
+
+
 def test_the_page_forbids_everything_that_does_not_come_with_it(stage):
     page = get(stage, "/")
     policy = page.headers["Content-Security-Policy"]

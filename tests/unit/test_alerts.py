@@ -223,3 +223,21 @@ def test_alerts_whose_cooldown_was_claimed_before_the_table_failed_are_sent(new_
     monkeypatch.setattr(dynamodb, "put_item", fail_from_the_third_on)
     new_process().consider([(answer(sensor_id=str(number)), 0.5) for number in range(5)])
     assert len(sns.published) == 2
+
+
+def test_a_claim_that_cannot_be_given_back_keeps_no_other_from_it(new_process, sns, dynamodb, monkeypatch):
+    delete_item, deleted = dynamodb.delete_item, []
+
+    def fail_first(**request):
+        deleted.append(request)
+        if len(deleted) == 1:
+            raise service_error()
+        return delete_item(**request)
+
+    monkeypatch.setattr(dynamodb, "delete_item", fail_first)
+    sns.error = service_error()
+    answers = [(answer(sensor_id=str(number)), 0.5) for number in range(3)]
+    new_process().consider(answers)
+    sns.error = None
+    new_process().consider(answers)
+    assert {message["Subject"] for message in sns.published} == {"Sensor 1: BROKEN", "Sensor 2: BROKEN"}

@@ -108,6 +108,13 @@ def test_a_timestamp_with_an_offset_lands_as_utc(buffer, store):
     assert lines(store)[0]["timestamp"] == "2026-03-01T10:30:00Z"
 
 
+def test_good_measurements_land_before_bad_messages_are_set_aside(buffer, store):
+    put = []
+    store.s3.before = lambda operation, key: put.append(key.partition("/")[0])
+    buffer.store([message("no json", "m1"), message(body(measurement_fields()), "m2"), message("no json", "m3")])
+    assert put == ["landing", "quarantine", "quarantine"]
+
+
 def test_a_batch_delivered_again_writes_the_same_quarantine_object(buffer, store):
     messages = [message("no json", "m1"), message("no json", "m2")]
     buffer.store(messages)

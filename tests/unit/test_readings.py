@@ -13,6 +13,7 @@ from chalicelib.readings import (
     Reading,
     decode_body,
     format_time,
+    parse_batch,
     parse_id,
     parse_reading,
 )
@@ -241,3 +242,22 @@ def test_an_id_of_a_path_that_breaks_the_rule_is_named(text):
 
 def test_an_id_of_a_path_may_be_encoded():
     assert parse_id("sensor_id", "a%3Ab") == "a:b"
+
+
+def test_each_item_of_a_batch_is_checked_by_itself():
+    items = [posted(), 5, {**posted(), "value": "x"}, posted(timestamp=format_time(NOW - 2 * DAY)), posted(sensor_id=2)]
+    checked = parse_batch({"readings": items}, NOW, DAY)
+    assert [getattr(one, "sensor_id", one) for one in checked] == [
+        "1",
+        "readings[1]: Expected `object`, got `int`",
+        "readings[2].value: Expected `float`, got `str`",
+        "readings[3].timestamp: more than 24 hours old",
+        "2",
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 501])
+def test_a_batch_of_too_few_or_too_many_is_refused_as_a_whole(count):
+    with pytest.raises(ValidationError, match=r"^readings: "):
+        parse_batch({"readings": [posted()] * count}, NOW, DAY)
+    assert len(parse_batch({"readings": [posted()] * 500}, NOW, DAY)) == 500

@@ -1,5 +1,6 @@
 """The latch: the registry's contract on the fake, and its law under every interleaving of two processes."""
 
+import contextlib
 import itertools
 import threading
 
@@ -255,6 +256,55 @@ class TestBatches:
         dynamodb.calls.clear()
         assert registry.broken_among(["2"]) == {"2"}
         assert dynamodb.calls == []
+
+    def test_one_sensor_is_latched_unasked(self, registry, dynamodb):
+        registry.latch_all(["1", "1"])
+        assert dynamodb.calls == ["transact_write_items"]
+
+    def test_of_several_sensors_only_those_that_are_not_latched_yet_are_written(self, registry, dynamodb):
+        for sensor in ("1", "2"):
+            new_registry(dynamodb).latch(sensor)
+        dynamodb.calls.clear()
+        registry.latch_all(["1", "2", "3"])
+        assert dynamodb.calls == ["batch_get_item", "transact_write_items"]
+        dynamodb.calls.clear()
+        assert registry.broken_among(["1", "2", "3"]) == {"1", "2", "3"}
+        assert dynamodb.calls == []
+
+    def test_sensors_too_many_for_the_time_of_one_process_are_latched_by_several(self, dynamodb, monkeypatch):
+        sensors, write, attempts = [str(number) for number in range(10)], dynamodb.transact_write_items, 0
+        while attempts < 4:
+            attempts += 1
+            left = iter(range(3))
+
+            def write_some(left=left, **transaction):
+                if next(left, None) is None:
+                    raise service_error("OutOfTime")
+                return write(**transaction)
+
+            monkeypatch.setattr(dynamodb, "transact_write_items", write_some)
+            with contextlib.suppress(ClientError):
+                new_registry(dynamodb).latch_all(sensors)
+        assert BrokenCount(LEDGER_TABLE, dynamodb).read() == 10
+
+    def test_a_registration_that_meets_a_transaction_waits_for_it(self, registry, dynamodb, waits, monkeypatch):
+        put_item = dynamodb.put_item
+
+        def meet_two(**request):
+            if len(waits) < 2:
+                raise service_error("TransactionConflictException")
+            return put_item(**request)
+
+        monkeypatch.setattr(dynamodb, "put_item", meet_two)
+        assert registry.broken_among(["1"]) == set()
+        assert len(waits) == 2
+        assert registry.find("1") is False
+
+    def test_another_error_of_a_registration_is_not_waited_out(self, registry, dynamodb, waits):
+        dynamodb.failing["put_item"] = service_error()
+        with pytest.raises(ClientError):
+            registry.broken_among(["1"])
+        assert waits == []
 
     def test_keys_left_unread_are_read_after_growing_waits(self, registry, dynamodb, waits):
         new_registry(dynamodb).latch("4")

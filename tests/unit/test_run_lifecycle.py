@@ -2,12 +2,14 @@
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key, state_key
 from chalicelib.run_summary import LocationLatest, LocationsSummary, locations_summary_key, run_summary_key
 from chalicelib.workflow import RunRequest, SqsInput
-from tests.factories import HOUR, MINUTE, NOW, landed
+from tests.factories import HOUR, MINUTE, NOW, analytics_settings, landed
 from tests.runs import counts, land, new_player
+from tests.workflow_player import WorkflowPlayer
 
 
 @pytest.fixture
@@ -43,6 +45,7 @@ def test_a_run_leaves_the_latest_of_every_location_also_of_one_that_was_too_late
     player.run("run-1", NOW)
     summary = msgspec.json.decode(player.store.get(locations_summary_key("run-1")), type=LocationsSummary)
     assert summary.locations == [LocationLatest("a", NOW + MINUTE, 25.0), LocationLatest("late", None, None)]
+    assert {player.store.get(key) for key in player.store.list_keys("scratch/run-1/latest/")} == {b""}
 
 
 def test_a_run_that_lacks_a_locations_report_fails_and_publishes_nothing(player):
@@ -52,6 +55,18 @@ def test_a_run_that_lacks_a_locations_report_fails_and_publishes_nothing(player)
     assert (execution.status, execution.error["Error"]) == ("FAILED", "ObjectNotFoundError")
     assert execution.passed[-3:] == ["Summarize", "NotifyFailure", "Failed"]
     assert player.committed() == NO_MANIFEST
+
+
+def test_a_measurement_that_was_too_late_counts_when_it_comes_again_into_a_longer_history(player):
+    late = landed("2", timestamp=NOW - 3 * HOUR)
+    land(player, landed(), structs.replace(late, delivery=1))
+    player.run("run-1", NOW)
+    assert counts(player) == {"a": 1}
+    longer = WorkflowPlayer(analytics_settings(history_hours=6), player.store, player.dynamodb)
+    land(longer, structs.replace(late, delivery=2), number=1)
+    longer.run("run-2", NOW + MINUTE)
+    assert counts(longer) == {"a": 2}
+    assert longer.committed().totals == Counts(measurements=2, late=1)
 
 
 def test_a_location_without_new_data_keeps_its_report(player):
