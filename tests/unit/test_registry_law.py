@@ -41,19 +41,25 @@ class Process(threading.Thread):
         self._turn, self._paused = threading.Semaphore(0), threading.Semaphore(0)
         self._registry = new_registry(SteppedClient(dynamodb, self._wait_for_turn))
         self.finished = False
+        self._error = None
         self.start()
 
     def step(self):
         self._turn.release()
-        assert self._paused.acquire(timeout=30)
+        self._paused.acquire()
+        if self._error:
+            raise self._error
 
     def run(self):
         self._turn.acquire()
-        for operation, sensor in self._operations:
-            began = next(self._clock)
-            ask = operation == "is_broken"
-            answer = is_broken(self._registry, sensor) if ask else self._registry.latch(sensor)
-            self._log.append((operation, sensor, began, next(self._clock), answer))
+        try:
+            for operation, sensor in self._operations:
+                began = next(self._clock)
+                ask = operation == "is_broken"
+                answer = is_broken(self._registry, sensor) if ask else self._registry.latch(sensor)
+                self._log.append((operation, sensor, began, next(self._clock), answer))
+        except Exception as error:
+            self._error = error
         self.finished = True
         self._paused.release()
 
