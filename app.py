@@ -46,9 +46,6 @@ services = Services(SETTINGS, Aws(STAGE), correlation_id=logger.get_correlation_
 
 _LONGEST_MESSAGE = 200
 
-# As Chalice's Response wants them.
-Headers = dict[str, str | list[str]]
-
 
 def answers_errors(view: Callable[..., Any]) -> Callable[..., Any]:
     """Answer the errors of a view in Chalice's shape, with the status that http_errors gives them."""
@@ -206,7 +203,7 @@ def _known_runs() -> Container[str]:
 
 
 def _document_response(document: Document) -> Response:
-    headers: Headers = {
+    headers: dict[str, str | list[str]] = {
         "Content-Type": "application/json",
         "ETag": entity_tag(document.run_id),
         # What a token may see is its own: no cache may share it, and every use is asked for again.

@@ -74,13 +74,9 @@ def drop_duplicates(connection: duckdb.DuckDBPyConnection, earliest: datetime) -
     """
     connection.execute(
         """
-        CREATE TABLE fresh (
-            sensor_id VARCHAR, location_id VARCHAR, temperature DOUBLE, measured_at TIMESTAMP, delivery BIGINT
-        );
-        CREATE TABLE dropped (
-            sensor_id VARCHAR, location_id VARCHAR, temperature DOUBLE, measured_at TIMESTAMP, delivery BIGINT,
-            fate VARCHAR
-        );
+        CREATE TABLE fresh AS
+        SELECT sensor_id, location_id, temperature, measured_at, delivery FROM incoming WHERE false;
+        CREATE TABLE dropped AS SELECT *, '' AS fate FROM fresh;
         """
     )
     rows = connection.execute("SELECT count(*) FROM incoming").fetchall()[0][0]

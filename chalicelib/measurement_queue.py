@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from chalicelib.readings import Measurement, encode_measurement
+import msgspec
+
+from chalicelib.readings import Measurement
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -41,7 +43,7 @@ def pack(measurements: list[Measurement], bytes_max: int = MESSAGE_BYTES_MAX) ->
     """Yield JSON arrays of the measurements, in order, each of at most `bytes_max` bytes."""
     packed: list[bytes] = []
     size = len(b"[]")
-    for encoded in map(encode_measurement, measurements):
+    for encoded in map(msgspec.json.encode, measurements):
         if packed and size + len(encoded) > bytes_max:
             yield _array(packed)
             packed, size = [], len(b"[]")

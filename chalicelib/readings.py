@@ -131,11 +131,6 @@ def parse_id(field: str, text: str) -> str:
         raise ValidationError(f"{field}: {str(error).partition(': ')[2]}") from None
 
 
-def encode_measurement(measurement: Measurement) -> bytes:
-    """Encode a measurement as an element of a queue message's JSON array."""
-    return msgspec.json.encode(measurement)
-
-
 def decode_measurements(body: str) -> tuple[list[Measurement], list[str]]:
     """Decode a queue message into its good measurements and, for each bad one, `<path>: <reason>`.
 
