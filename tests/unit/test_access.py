@@ -2,8 +2,8 @@
 
 import pytest
 
-from chalicelib.access import ALL_LOCATIONS, Access, Scope, access_of
-from chalicelib.errors import ForbiddenError, NotAuthenticatedError
+from chalicelib.access import ALL_LOCATIONS, UNAVAILABLE, Access, Scope, access_of
+from chalicelib.errors import ForbiddenError, NotAuthenticatedError, ServiceUnavailableError
 
 
 def access(*locations, expires_at=100.0):
@@ -38,3 +38,14 @@ def test_what_the_gateway_keeps_of_a_token_is_the_same_text_every_time_and_gives
         "access": '{"expires_at":100.0,"locations":["a","b","c"],"scopes":["readings:write"],"subject":"gateway-7"}'
     }
     assert access_of(context) == access("a", "b", "c")
+
+
+@pytest.mark.parametrize("context", [{}, {"access": None}, {"access": "{"}, {"access": "{}"}])
+def test_without_what_the_gateway_keeps_of_a_token_nobody_is_let_in(context):
+    with pytest.raises(NotAuthenticatedError, match=r"^token: required, but missing$"):
+        access_of(context)
+
+
+def test_an_authorizer_that_could_not_look_refuses_nobody_for_good():
+    with pytest.raises(ServiceUnavailableError, match=r"^the keys .* cannot be read, try again$"):
+        access_of({UNAVAILABLE: "why"})

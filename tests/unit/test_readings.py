@@ -256,6 +256,13 @@ def test_each_item_of_a_batch_is_checked_by_itself():
     ]
 
 
+@pytest.mark.parametrize("longest", ["x" * 64, 10**63])
+def test_an_id_has_up_to_64_characters(longest):
+    assert parse_reading(posted(sensor_id=longest), NOW, DAY).sensor_id == str(longest)
+    with pytest.raises(ValidationError, match=r"^sensor_id: "):
+        parse_reading(posted(sensor_id=longest * 10), NOW, DAY)
+
+
 @pytest.mark.parametrize("count", [0, 501])
 def test_a_batch_of_too_few_or_too_many_is_refused_as_a_whole(count):
     with pytest.raises(ValidationError, match=r"^readings: "):
