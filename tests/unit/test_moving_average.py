@@ -209,13 +209,14 @@ def test_a_conflict_with_an_earlier_run_does_not_change_what_was_reported():
     assert (report.measurements, report.duplicates, report.conflicts) == (1, 1, 1)
 
 
-def test_duplicates_are_dropped_the_same_way_when_they_do_not_fit_into_memory_at_once(monkeypatch):
+@pytest.mark.parametrize("rows_at_a_time", [9, 25])
+def test_duplicates_are_dropped_the_same_way_when_they_do_not_fit_into_memory_at_once(monkeypatch, rows_at_a_time):
     measurements = [
         landed(str(number % 7), temperature=float(number), timestamp=NOW - (number % 5) * MINUTE, queued_at_ms=number)
         for number in range(60)
     ]
     at_once = play([measurements[:40], measurements[40:]])
-    monkeypatch.setattr("chalicelib.grouping._ROWS_PER_BUCKET", 9)
+    monkeypatch.setattr("chalicelib.grouping._ROWS_PER_BUCKET", rows_at_a_time)
     monkeypatch.setattr("chalicelib.grouping._LOCATIONS_PER_COPY", 1)
     in_buckets = play([measurements[:40], measurements[40:]])
     assert encoded(in_buckets) == encoded(at_once)

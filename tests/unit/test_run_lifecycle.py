@@ -69,6 +69,20 @@ def test_a_measurement_that_was_too_late_counts_when_it_comes_again_into_a_longe
     assert longer.committed().totals == Counts(measurements=2, late=1)
 
 
+def test_what_any_earlier_run_of_an_hour_has_counted_is_a_duplicate(player):
+    for run, sensor in enumerate(["1", "2", "3", "1"]):
+        land(player, landed(sensor), number=run)
+        player.run(f"run-{run}", NOW + run * MINUTE)
+    assert player.committed().totals == Counts(measurements=3, duplicates=1)
+
+
+def test_every_repetition_is_one_duplicate_also_where_two_hours_meet(player):
+    for run in range(2):
+        land(player, landed(timestamp=NOW), landed(timestamp=NOW + HOUR), number=run)
+        player.run(f"run-{run}", NOW + run * MINUTE)
+    assert player.committed().totals == Counts(measurements=2, duplicates=2)
+
+
 def test_a_location_without_new_data_keeps_its_report(player):
     land(player, landed(location_id="a"), landed("2", location_id="b"))
     player.run("run-1", NOW)
@@ -126,7 +140,8 @@ def test_seen_files_of_hours_that_can_no_longer_matter_are_deleted(player, monke
         land(player, landed(timestamp=NOW + run * 60 * MINUTE), number=run)
         player.run(f"run-{run}", NOW)
     named = {key for keys in player.committed().seen.values() for key in keys}
-    assert len(named) < 12
+    # The last hour is 23; two hours of history, its window and an hour of redeliveries begin at 19:57.
+    assert min(player.committed().seen) == "2026-03-01T19"
     land(player, landed(timestamp=NOW + 11 * 60 * MINUTE), number=99)
     player.start("run-99", NOW).advance_to("AnythingToReport")
     stored = [key for key in player.store.list_keys("state/seen/") if "/run-99/" not in key]

@@ -6,7 +6,8 @@ import json
 import duckdb
 import pytest
 
-from chalicelib.ledger import NO_MANIFEST, Counts, report_key
+from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key
+from chalicelib.workflow import ReportAnswer, RunAnswer, RunRequest, S3Input, SqsInput
 from tests.factories import NOW, landed
 from tests.runs import land, new_player
 
@@ -214,3 +215,25 @@ def test_duplicates_and_late_rows_are_counted_as_in_any_run(player):
     counts, locations = prepared(player, csv(rows))
     assert counts == Counts(measurements=3, duplicates=1, late=1)
     assert locations == {"a": 2, "b:c": 1}
+
+
+def test_the_answer_tells_where_the_first_hundred_reports_are(player):
+    rows = [[str(number), f"{number:03}", 20.0, "2026-03-01T11:58:00Z"] for number in range(101)]
+    player.store.put("input.csv", csv(rows))
+    answer = player.process().receiver.receive(RunRequest("run", NOW, S3Input("input.csv")))
+    (locations_key,) = [key for key in player.store.list_keys("scratch/run/") if key.endswith("/locations.json")]
+    assert answer == RunAnswer(
+        run_id="run",
+        has_input=True,
+        previous_run_id=NO_MANIFEST.run_id,
+        manifest_key=manifest_key("run"),
+        locations_key=locations_key,
+        locations=101,
+        counts=Counts(measurements=101),
+        reports=[ReportAnswer(f"{number:03}", report_key(f"{number:03}", "run")) for number in range(100)],
+    )
+
+
+def test_a_run_over_the_queue_names_no_reports(player):
+    land(player, landed())
+    assert player.process().receiver.receive(RunRequest("run", NOW, SqsInput())).reports == []
