@@ -50,7 +50,9 @@ def signed(secret=NEW, key_id="new", **claims):
     return f"Bearer {token}"
 
 
-@pytest.mark.parametrize("authorization", [signed(), signed(OLD, "old"), signed(OLD, None), signed(aud="somebody")])
+@pytest.mark.parametrize(
+    "authorization", [signed(), signed(OLD, "old"), signed(OLD, None), signed(NEW, None), signed(aud="somebody")]
+)
 def test_a_token_that_any_current_key_has_signed_tells_what_it_allows(tokens, authorization):
     access = tokens.authenticate(authorization)
     assert (access.subject, access.expires_at) == ("gateway-7", 100.0)
