@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 Client = TypeVar("Client", bound="BaseClient")
 
 # Short, and repeated once only: who waits for an answer can repeat the request.
-_ONLINE = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
+_ONLINE = Config(
+    connect_timeout=1,
+    read_timeout=2,
+    retries={"mode": "standard", "total_max_attempts": 2},
+    # As many as an ObjectStore has under way at a time.
+    max_pool_connections=16,
+)
 # An alert may not keep a reading waiting; the sensor's next reading is its retry.
 _ALERT = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 1})
 # Analytics move large objects over many connections, with minutes of time.
