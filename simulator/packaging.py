@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ KEPT_SERVICES = frozenset({"dynamodb", "s3", "sns", "sqs", "ssm", "stepfunctions
 _PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _GLIBC_MINORS = range(26, 16, -1)
 _PACKAGES_KEPT = 6
-_SLIM_BUILD = "1slim"
+_BUILD = "1lambda"
 
 
 class PackagingError(ThermonetError):
@@ -73,10 +72,10 @@ def build_wheels(requirements: Path = PROJECT / "requirements.txt", local_folder
             target = [f"--python-version={_PYTHON_VERSION}", "--implementation=cp", "--only-binary=:all:"]
             pip = [sys.executable, "-m", "pip", "download", "--quiet", f"--requirement={requirements}"]
             _run([*pip, f"--dest={unfinished}", *target, *platforms, "--platform=manylinux2014_x86_64"])
-            for wheel in unfinished.glob("botocore-*.whl"):
+            for wheel in list(unfinished.glob("*.whl")):
                 # What was collected for earlier requirements is found again, and is done already.
-                if f"-{_SLIM_BUILD}-" not in wheel.name:
-                    _leave_out_services(wheel)
+                if f"-{_BUILD}-" not in wheel.name:
+                    _fit_for_lambda(wheel)
     # requirements.txt names the link, so that a plain `chalice package` takes the same wheels.
     new_link = link.with_name(f".{link.name}-{os.getpid()}")
     new_link.symlink_to(folder.relative_to(local_folder))
@@ -102,29 +101,23 @@ def _run_chalice(stage: str, sources: Iterable[Path], wheels: Path, output: Path
         raise PackagingError(said)
 
 
-def _leave_out_services(wheel: Path) -> None:
-    """Replace botocore's wheel by one without the descriptions of services that the application does not use.
+def _fit_for_lambda(wheel: Path) -> None:
+    """Replace a wheel by one with byte code, and without the descriptions of services that are not in use.
 
-    Its build number makes pip prefer it to the wheel of the same version in any index.
+    Nothing can be written where Lambda unpacks a package: without byte code, each cold start would compile what it
+    imports. The build number makes pip prefer the new wheel to that of the same version in any index.
     """
-    name, version, tags = wheel.name.split("-", maxsplit=2)
-    slim = wheel.with_name(f"{name}-{version}-{_SLIM_BUILD}-{tags}")
-    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(slim, "w", zipfile.ZIP_DEFLATED) as target:
-        for entry in source.infolist():
-            if not _is_kept(entry.filename):
-                continue
-            content = source.read(entry)
-            if entry.filename.endswith(".dist-info/RECORD"):
-                lines = content.splitlines(keepends=True)
-                content = b"".join(line for line in lines if _is_kept(line.partition(b",")[0].decode()))
-            target.writestr(entry, content)
-    wheel.unlink()
-
-
-def _is_kept(name: str) -> bool:
-    parts = name.split("/")
-    is_description = parts[:2] == ["botocore", "data"] and len(parts) > 3  # noqa: PLR2004 - botocore/data/<service>/…
-    return not is_description or parts[2] in KEPT_SERVICES
+    with tempfile.TemporaryDirectory(dir=wheel.parent, prefix=".unpacked-") as name:
+        _run([sys.executable, "-m", "wheel", "unpack", f"--dest={name}", str(wheel)])
+        (content,) = Path(name).iterdir()
+        for service in content.glob("botocore/data/*/"):
+            if service.name not in KEPT_SERVICES:
+                shutil.rmtree(service)
+        # By hash and unchecked: Lambda gives every file a time of its own.
+        compiling = ["--invalidation-mode=unchecked-hash", "-s", str(content), "-p", "/var/task", str(content)]
+        _run([sys.executable, "-m", "compileall", "-q", *compiling])
+        wheel.unlink()
+        _run([sys.executable, "-m", "wheel", "pack", f"--dest-dir={wheel.parent}", f"--build-number={_BUILD}", str(content)])
 
 
 def _sources() -> Iterator[Path]:
