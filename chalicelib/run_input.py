@@ -31,19 +31,19 @@ _READERS = {
 
 
 def create_incoming(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create `incoming` without rows."""
+    """Create `incoming` without rows, and refusing those that lack something, which no query would count."""
     connection.execute(
         """
         CREATE TABLE incoming (
-            sensor_id VARCHAR, location_id VARCHAR, temperature DOUBLE, measured_at TIMESTAMP, queued_at_ms BIGINT,
-            delivery BIGINT
+            sensor_id VARCHAR NOT NULL, location_id VARCHAR NOT NULL, temperature DOUBLE NOT NULL,
+            measured_at TIMESTAMP NOT NULL, queued_at_ms BIGINT, delivery BIGINT
         )
         """
     )
 
 
 def load_landing(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
-    """Add landing objects to `incoming`."""
+    """Add landing objects to `incoming`; raises duckdb.Error, and adds none of them, when one is damaged."""
     # Adding 0.0 makes -0.0 the 0.0 it equals: minimum and maximum must not depend on the order of rows.
     connection.execute(
         f"""

@@ -1,6 +1,7 @@
 """Builds the deployment package of a stage with `chalice package`, once for the same sources."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -51,11 +52,12 @@ def build_package(stage: str) -> Package:
     sources = list(_sources())
     packages = LOCAL_FOLDER / "packages"
     folder = packages / f"{stage}-{_fingerprint(sources)}"
-    if not folder.exists():
-        wheels = build_wheels()
-        with _appearing_whole(folder) as unfinished:
-            _run_chalice(stage, sources, wheels, unfinished)
-        _forget_old(packages)
+    with _one_at_a_time(packages):
+        if not folder.exists():
+            wheels = build_wheels()
+            with _appearing_whole(folder) as unfinished:
+                _run_chalice(stage, sources, wheels, unfinished)
+            _forget_old(packages)
     return Package(folder)
 
 
@@ -117,7 +119,17 @@ def _fit_for_lambda(wheel: Path) -> None:
         compiling = ["--invalidation-mode=unchecked-hash", "-s", str(content), "-p", "/var/task", str(content)]
         _run([sys.executable, "-m", "compileall", "-q", *compiling])
         wheel.unlink()
-        _run([sys.executable, "-m", "wheel", "pack", f"--dest-dir={wheel.parent}", f"--build-number={_BUILD}", str(content)])
+        _run(
+            [
+                sys.executable,
+                "-m",
+                "wheel",
+                "pack",
+                f"--dest-dir={wheel.parent}",
+                f"--build-number={_BUILD}",
+                str(content),
+            ]
+        )
 
 
 def _sources() -> Iterator[Path]:
@@ -142,6 +154,15 @@ def _digest(contents: Iterable[bytes]) -> str:
     for content in contents:
         digest.update(hashlib.sha256(content).digest())
     return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Let whoever builds the same in this moment finish first, who may have built what is wanted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -27,8 +27,9 @@ settings.load_profile("thermonet")
 # Last, after the order has been shuffled.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what waits for a local cloud, so that the others fill the time."""
-    items.sort(key=lambda item: not item.path.is_relative_to(Path(__file__).parent / "e2e"))
+    """Begin with what waits for a local cloud, so that the others fill the time; what takes it away comes last."""
+    e2e = Path(__file__).parent / "e2e"
+    items.sort(key=lambda item: (not item.path.is_relative_to(e2e), "last" in item.keywords))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -1,6 +1,7 @@
 """AWS as the application uses it, in memory; tests/contracts.py holds the fakes to what the real services do."""
 
 import copy
+import json
 import operator
 import re
 from types import SimpleNamespace
@@ -221,3 +222,20 @@ class FakeSns:
             else:
                 self.publish(TopicArn=TopicArn, **{name: value for name, value in entry.items() if name != "Id"})
         return {"Failed": failed}
+
+
+class FakeSqs:
+    """A queue that keeps what it is sent, and does not check it."""
+
+    def __init__(self) -> None:
+        self.bodies: list[str] = []
+        self.failing: dict[str, Exception] = {}
+
+    def send_message(self, *, MessageBody: str, **_: Any) -> dict[str, Any]:
+        if "send_message" in self.failing:
+            raise self.failing["send_message"]
+        self.bodies.append(MessageBody)
+        return {}
+
+    def measurements(self) -> list[dict[str, Any]]:
+        return [measurement for body in self.bodies for measurement in json.loads(body)]

@@ -57,7 +57,7 @@ class Page:
         return self.driver.execute_script(code, *arguments)
 
     def wait_until(self, condition: Any, what: str) -> None:
-        WebDriverWait(self.driver, _WAIT_SECONDS, poll_frequency=0.05).until(lambda _: condition(), what)
+        WebDriverWait(self.driver, _WAIT_SECONDS, poll_frequency=0.1).until(lambda _: condition(), what)
 
     def locations(self) -> dict[str, list[str]]:
         """What the table shows: location → status, moving average, last minute."""

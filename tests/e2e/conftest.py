@@ -40,9 +40,9 @@ def prod_beside_dev(breakable_cloud: Cloud) -> Cloud:
     return deploy_stage("prod", breakable_cloud.emulator)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A browser for the tests of a module."""
+    """A browser, of which tests leave only the window."""
     with open_browser(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 

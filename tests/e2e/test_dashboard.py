@@ -16,9 +16,9 @@ pytestmark = needs_chromium
 
 
 def open_without_token(cloud: Cloud, page: Page, location: str = "") -> None:
-    # A document of the same origin, without the page's script.
-    page.open(f"{cloud.api_url}/health")
+    page.open(f"{cloud.api_url}/")
     page.script("sessionStorage.clear()")
+    page.open("about:blank")
     page.complaints()
     page.open(f"{cloud.api_url}/#{location}")
 

@@ -132,6 +132,7 @@ def test_a_report_that_fails_takes_neither_the_list_nor_the_token_away(
     page.wait_until(lambda: not page.all(".uplot canvas"), "no chart of a location beside another's name")
     del api.instead["cold"]
     api.commit("run-2", {"cold": 13.0})
+    page.script("refresh()")
     page.wait_until(lambda: shown(page, "cold") and page.all(".uplot canvas"), "the next round, with a chart")
 
 
@@ -154,6 +155,7 @@ def test_names_that_browsers_take_for_steps_in_a_path_lock_nobody_out(page: Page
     page.wait_until(lambda: "named “..”" in page.text("#chart-note"), "why there is no chart")
     assert not page.all(".uplot canvas")
     api.commit("run-2", {".": 22.0, "..": 23.0})
+    page.script("refresh()")
     page.wait_until(lambda: page.locations()["."][1] == "22.00 °C", "the second run")
     assert not page.asks_for_token()
     assert page.text("#chart-heading") == "Location .."

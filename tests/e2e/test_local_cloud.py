@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from simulator.cloud import Cloud, LocalCloudError, local_cloud
+from simulator.cloud import Cloud, LocalCloudError, client_factory
 from simulator.emulator import PROJECT
 from tests.e2e.cloud_tools import chalice_local, free_port, listens, log_lines, post_reading, wait_for
 
@@ -127,30 +127,31 @@ def test_a_run_that_fails_is_told_with_its_cause(cloud: Cloud) -> None:
         cloud.wait_for_run(started["executionArn"])
 
 
-def test_two_clouds_at_once_do_not_meet(cloud: Cloud, tmp_path: Path) -> None:
-    with local_cloud("dev", local_folder=tmp_path) as other:
-        assert other.endpoint_url != cloud.endpoint_url
-        assert status_of(other, "two-clouds", 25_000) == "BROKEN"
-        assert status_of(cloud, "two-clouds", 2_000) == "OK"
-        assert status_of(other, "two-clouds", 2_000) == "BROKEN"
-        assert status_of(cloud, "two-clouds", 2_001) == "OK"
-    assert processes_of(tmp_path) == []
-    assert list((tmp_path / "cloud").iterdir()) == []
-
-
 def test_chalice_local_serves_the_same_resources(cloud: Cloud) -> None:
     with chalice_local(cloud) as address:
         assert status_of(replace(cloud, api_url=address), "latched-locally", 25_000) == "BROKEN"
     assert status_of(cloud, "latched-locally", 2_000) == "BROKEN"
 
 
-def test_a_served_cloud_is_announced_with_a_curl_line_that_works_and_gone_after_ctrl_c(tmp_path: Path) -> None:
+def assert_they_do_not_meet(cloud: Cloud, other: Cloud) -> None:
+    assert status_of(other, "two-clouds", 25_000) == "BROKEN"
+    assert status_of(cloud, "two-clouds", 2_000) == "OK"
+    assert status_of(other, "two-clouds", 2_000) == "BROKEN"
+    assert status_of(cloud, "two-clouds", 2_001) == "OK"
+
+
+def test_a_served_cloud_is_announced_with_a_curl_line_that_works_meets_no_other_and_is_gone_after_ctrl_c(
+    cloud: Cloud, tmp_path: Path
+) -> None:
     announcement = tmp_path / "cloud.json"
     with command(SERVE_CLOUD, str(tmp_path)) as server:
         wait_for(lambda: announcement.exists() or server.poll() is not None)
         announced = json.loads(announcement.read_text())
         assert get(f"{announced['api_url']}/health") == {"status": "OK"}
         assert {"endpoint_url", "region", "resources", "functions", "environment"} <= set(announced)
+        assert_they_do_not_meet(
+            cloud, replace(cloud, api_url=announced["api_url"], client=client_factory(announced["endpoint_url"]))
+        )
         second = subprocess.run(
             [sys.executable, "-c", SERVE_CLOUD, str(tmp_path)], cwd=PROJECT, capture_output=True, text=True, check=False
         )

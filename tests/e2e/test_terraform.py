@@ -185,22 +185,19 @@ def names_in_account(terraform: Terraform) -> set[str]:
     }
 
 
+@pytest.mark.last
 def test_prod_refuses_to_lose_its_tables_and_dev_goes_without_a_trace(terraform: Terraform) -> None:
     before = names_in_account(terraform)
-    try:
-        refused = terraform.run("destroy", "prod", "-auto-approve")
-        assert refused.returncode != 0
-        assert "protected against deletion" in refused.stdout + refused.stderr
-        destroyed = terraform.run("destroy", "dev", "-auto-approve")
-        assert destroyed.returncode == 0, destroyed.stderr
-        left = names_in_account(terraform)
-        of_dev = {name for name in before if "thermonet-dev" in name or "thermonet/dev" in name}
-        assert len(of_dev) > 10
-        # The bucket that a deployment put its code into is not Terraform's.
-        assert of_dev & left <= {name for name in of_dev if "-deployment-" in name}
-        for kept in ("sensor-registry", "idempotency", "analytics-runs", "measurements", "measurements-dlq"):
-            assert f"thermonet-prod-{kept}" in left
-        assert [name for name in left if name.startswith("thermonet-prod-data-")]
-    finally:
-        for stage in ("dev", "prod"):
-            terraform.run("apply", stage, "-auto-approve")
+    refused = terraform.run("destroy", "prod", "-auto-approve")
+    assert refused.returncode != 0
+    assert "protected against deletion" in refused.stdout + refused.stderr
+    destroyed = terraform.run("destroy", "dev", "-auto-approve")
+    assert destroyed.returncode == 0, destroyed.stderr
+    left = names_in_account(terraform)
+    of_dev = {name for name in before if "thermonet-dev" in name or "thermonet/dev" in name}
+    assert len(of_dev) > 10
+    # The bucket that a deployment put its code into is not Terraform's.
+    assert of_dev & left <= {name for name in of_dev if "-deployment-" in name}
+    for kept in ("sensor-registry", "idempotency", "analytics-runs", "measurements", "measurements-dlq"):
+        assert f"thermonet-prod-{kept}" in left
+    assert [name for name in left if name.startswith("thermonet-prod-data-")]

@@ -77,6 +77,30 @@ def test_a_damaged_landing_object_does_not_stop_the_run_and_its_good_lines_count
     assert player.store.get(quarantined_key) == damaged
 
 
+def test_what_is_invalid_adds_up_over_the_portions_in_which_objects_are_loaded(player, monkeypatch):
+    monkeypatch.setattr("chalicelib.receiver._OBJECTS_AT_A_TIME", 2)
+    for number in range(5):
+        player.store.put(landing_key(NOW, UUID(int=number)), gzip.compress(b"{}\n"))
+    land(player, landed(), number=9)
+    player.run("run-1", NOW)
+    assert player.committed().counts == Counts(measurements=1, invalid=5)
+
+
+def test_a_run_over_the_queue_tells_how_many_sensors_broke_since_the_last_and_one_over_a_file_none(player):
+    ledger = player.dynamodb.tables[LEDGER_TABLE]
+    seen = []
+    for run_id, broken in (("run-1", 3), ("run-2", 5)):
+        ledger["broken-sensors-7"] = {"id": {"S": "broken-sensors-7"}, "sensors": {"N": str(broken)}}
+        land(player, landed(run_id), number=broken)
+        player.run(run_id, NOW)
+        seen.append((player.committed().broken_sensors, player.committed().newly_broken_sensors))
+    assert seen == [(3, 3), (5, 2)]
+    player.store.put("old.csv", b"sensor_id,location_id,temperature,timestamp\n1,a,20.0,2026-03-01T10:00:00Z\n")
+    assert player.run("static-1", NOW, {"source": "S3", "key": "old.csv"}).status == "SUCCEEDED"
+    static = player.ledger.read_manifest("static-1")
+    assert (static.broken_sensors, static.newly_broken_sensors) == (0, 0)
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"no gzip", gzip.compress(b""), gzip.compress(b"\x00\xff\n{}\n")],
