@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.batch import pack_answers, unpack_answers
+from chalicelib.batch import pack_answers, tally_of, unpack_answers
 from chalicelib.readings import BATCH_READINGS_MAX, Answer
 from chalicelib.thermistor import Status
 from tests.factories import NOW, reading
@@ -48,3 +48,15 @@ def test_answers_to_other_readings_are_not_taken_for_these():
         unpack_answers(readings[:1], packed)
     with pytest.raises(ValueError, match="zip"):
         pack_answers(readings, [answer_to(readings[0])])
+
+
+TALLIES = {
+    "a good reading": ({"status": "OK"}, (1, 0, 0)),
+    "a broken one": ({"status": "BROKEN"}, (0, 1, 0)),
+    "a batch": ({"results": [{}] * 9, "accepted": 2, "broken": 3, "rejected": 4}, (2, 3, 4)),
+}
+
+
+@pytest.mark.parametrize(("answer", "fates"), TALLIES.values(), ids=TALLIES)
+def test_the_fates_of_readings_are_counted_from_their_answer(answer, fates):
+    assert tally_of(answer) == dict(zip(("accepted", "broken", "rejected"), fates, strict=True))

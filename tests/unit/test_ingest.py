@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from datetime import timedelta
 
 import pytest
@@ -117,6 +118,18 @@ def test_a_reading_for_another_location_than_the_tokens_costs_nothing(place):
     assert told["results"] == [{"error": "readings[0].location_id: the token is not for this location"}]
     assert (told["accepted"], told["broken"], told["rejected"]) == (0, 0, 1)
     assert (place.dynamodb.calls, place.sqs.measurements()) == ([], [])
+
+
+def test_a_token_for_the_location_is_enough_alone_and_in_a_batch(place):
+    assert place.post(posted(timestamp=TIME), "a") == answer()
+    assert place.post_batch(posted(sensor_id=2, timestamp=TIME), locations=["a"])["results"] == [answer("2")]
+
+
+@pytest.mark.parametrize("wrap", [lambda reading: reading, lambda reading: {"readings": [reading]}])
+def test_an_attempt_that_dies_is_in_progress_no_longer_than_its_function_may_run(place, wrap):
+    place.post(wrap(posted()))
+    begun = next(item for table, _, item in place.dynamodb.history if table == "once")
+    assert int(begun["in_progress_expiration"]["N"]) == pytest.approx((time.time() + 20) * 1000, abs=10_000)
 
 
 def test_a_sensor_breaks_in_the_middle_of_a_batch_and_what_came_before_counts(place):
