@@ -11,7 +11,7 @@ from chalicelib.errors import ObjectNotFoundError, ValidationError
 from chalicelib.landing import encode_landing, landing_key
 from chalicelib.ledger import NO_MANIFEST, Counts, Ledger, report_key, run_of_report
 from chalicelib.validation import convert
-from chalicelib.workflow import RunRequest
+from chalicelib.workflow import RunAnswer, RunRequest
 from tests.contracts import LEDGER_TABLE
 from tests.factories import NOW, ODD_IDS, landed
 from tests.runs import counts, land, new_player
@@ -75,6 +75,22 @@ def test_a_damaged_landing_object_does_not_stop_the_run_and_its_good_lines_count
     (quarantined_key,) = player.store.list_keys("quarantine/")
     assert quarantined_key == damaged_key.replace("landing/", "quarantine/")
     assert player.store.get(quarantined_key) == damaged
+
+
+def test_a_run_with_nothing_to_do_names_the_run_before_and_no_files(player):
+    land(player, landed())
+    player.run("run-1", NOW)
+    answer = player.start("run-2", NOW).advance_to("NothingToReport").answer
+    assert convert(answer, RunAnswer) == RunAnswer("run-2", False, "run-1", "", "", 0, Counts())
+
+
+def test_every_object_that_a_run_claims_is_in_the_log(player, monkeypatch, caplog):
+    monkeypatch.setattr("chalicelib.receiver._KEYS_PER_LOG_LINE", 2)
+    keys = [land(player, landed(str(number)), number=number) for number in range(5)]
+    with caplog.at_level("INFO", logger="chalicelib.receiver"):
+        player.run("run-1", NOW)
+    logged = [record.landing_keys for record in caplog.records if record.message == "claimed"]
+    assert logged == [keys[:2], keys[2:4], keys[4:]]
 
 
 def test_what_is_invalid_adds_up_over_the_portions_in_which_objects_are_loaded(player, monkeypatch):
