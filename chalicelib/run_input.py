@@ -31,7 +31,7 @@ _READERS = {
 
 
 def create_incoming(connection: duckdb.DuckDBPyConnection) -> None:
-    """Create `incoming` without rows, and refusing those that lack something, which no query would count."""
+    """Create `incoming`, empty; it refuses a row that lacks something, since no query would count it."""
     connection.execute(
         """
         CREATE TABLE incoming (

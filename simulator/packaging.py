@@ -109,27 +109,18 @@ def _fit_for_lambda(wheel: Path) -> None:
     Nothing can be written where Lambda unpacks a package: without byte code, each cold start would compile what it
     imports. The build number makes pip prefer the new wheel to that of the same version in any index.
     """
+    python = [sys.executable, "-m"]
     with tempfile.TemporaryDirectory(dir=wheel.parent, prefix=".unpacked-") as name:
-        _run([sys.executable, "-m", "wheel", "unpack", f"--dest={name}", str(wheel)])
+        _run([*python, "wheel", "unpack", f"--dest={name}", str(wheel)])
         (content,) = Path(name).iterdir()
         for service in content.glob("botocore/data/*/"):
             if service.name not in KEPT_SERVICES:
                 shutil.rmtree(service)
         # By hash and unchecked: Lambda gives every file a time of its own.
         compiling = ["--invalidation-mode=unchecked-hash", "-s", str(content), "-p", "/var/task", str(content)]
-        _run([sys.executable, "-m", "compileall", "-q", *compiling])
+        _run([*python, "compileall", "-q", *compiling])
         wheel.unlink()
-        _run(
-            [
-                sys.executable,
-                "-m",
-                "wheel",
-                "pack",
-                f"--dest-dir={wheel.parent}",
-                f"--build-number={_BUILD}",
-                str(content),
-            ]
-        )
+        _run([*python, "wheel", "pack", f"--dest-dir={wheel.parent}", f"--build-number={_BUILD}", str(content)])
 
 
 def _sources() -> Iterator[Path]:

@@ -224,6 +224,16 @@ class FakeSns:
         return {"Failed": failed}
 
 
+class FakeLambdaContext:
+    """What a function is told of its invocation, as far as Powertools asks."""
+
+    def __init__(self, remaining_ms: int = 20_000) -> None:
+        self._remaining_ms = remaining_ms
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self._remaining_ms
+
+
 class FakeSqs:
     """A queue that keeps what it is sent, and does not check it."""
 

@@ -11,17 +11,9 @@ from hypothesis import strategies as st
 from chalicelib.errors import ReadingConflictError, ReadingInProgressError, ServiceUnavailableError
 from chalicelib.idempotency import Once
 from tests.factories import MINUTE, NOW, idempotency_settings, reading
-from tests.fakes import FakeDynamoDb, service_error
+from tests.fakes import FakeDynamoDb, FakeLambdaContext, service_error
 
 TABLE = "idempotency"
-
-
-class LambdaContext:
-    def __init__(self, remaining_ms=20_000):
-        self._remaining_ms = remaining_ms
-
-    def get_remaining_time_in_millis(self):
-        return self._remaining_ms
 
 
 @pytest.fixture
@@ -37,7 +29,7 @@ class Effects:
         self._once = once
 
     def take(self, one, context=None):
-        return self._once.run([one], self._act, context or LambdaContext())
+        return self._once.run([one], self._act, context or FakeLambdaContext())
 
     def _act(self):
         self.count += 1
@@ -136,7 +128,7 @@ def test_a_failed_attempt_leaves_nothing_behind_and_may_be_repeated(dynamodb, ef
         raise error
 
     with pytest.raises(type(error)) as raised:
-        once.run([reading(timestamp=NOW)], fail, LambdaContext())
+        once.run([reading(timestamp=NOW)], fail, FakeLambdaContext())
     assert raised.value is error
     assert effects.take(reading(timestamp=NOW))["number"] == 1
 
@@ -147,7 +139,7 @@ def test_a_reading_under_way_in_another_process_is_in_progress(dynamodb, effects
             effects.take(reading(timestamp=NOW))
         return {}
 
-    Once(idempotency_settings(), TABLE, dynamodb).run([reading(timestamp=NOW)], meanwhile, LambdaContext())
+    Once(idempotency_settings(), TABLE, dynamodb).run([reading(timestamp=NOW)], meanwhile, FakeLambdaContext())
     assert effects.count == 0
 
 
@@ -161,7 +153,7 @@ def test_an_attempt_is_in_progress_no_longer_than_its_lambda_can_run(dynamodb):
 
     before_ms = int(time() * 1000)
     once = Once(idempotency_settings(), TABLE, dynamodb)
-    once.run([reading(timestamp=NOW)], look, LambdaContext(remaining_ms=20_000))
+    once.run([reading(timestamp=NOW)], look, FakeLambdaContext(remaining_ms=20_000))
     assert before_ms + 20_000 <= begun[0] <= int(time() * 1000) + 20_000
 
 
@@ -172,7 +164,7 @@ def test_an_attempt_that_died_is_over_with_its_lambda_and_not_before(dynamodb, e
     dying = Once(idempotency_settings(), TABLE, dynamodb)
     dynamodb.failing["delete_item"] = service_error()
     with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever it dies of
-        dying.run([reading(timestamp=NOW)], die, LambdaContext())
+        dying.run([reading(timestamp=NOW)], die, FakeLambdaContext())
     with pytest.raises(ReadingInProgressError):
         effects.take(reading(timestamp=NOW))
     expire(dynamodb, "in_progress_expiration")

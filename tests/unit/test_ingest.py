@@ -20,15 +20,10 @@ from chalicelib.measurement_queue import MeasurementQueue
 from chalicelib.readings import BODY_BYTES_MAX, format_time
 from chalicelib.registry import SensorRegistry
 from tests.factories import DAY, MINUTE, NOW, alert_settings, idempotency_settings, posted, thermistor
-from tests.fakes import FakeDynamoDb, FakeSns, FakeSqs, service_error
+from tests.fakes import FakeDynamoDb, FakeLambdaContext, FakeSns, FakeSqs, service_error
 
 TOO_HIGH_OHM = 25_000
 TIME = format_time(NOW - MINUTE)
-
-
-class LambdaContext:
-    def get_remaining_time_in_millis(self):
-        return 20_000
 
 
 class Place:
@@ -49,8 +44,11 @@ class Place:
         )
 
     def post(self, body, *locations):
+        return self.post_bytes(json.dumps(body).encode(), *locations)
+
+    def post_bytes(self, body, *locations):
         access = Access("test", NOW.timestamp() + 60, frozenset(Scope), frozenset(locations or {ALL_LOCATIONS}))
-        return self.ingest.post(json.dumps(body).encode(), access, LambdaContext())
+        return self.ingest.post(body, access, FakeLambdaContext())
 
     def post_batch(self, *readings, locations=()):
         return self.post({"readings": readings}, *locations)
@@ -68,11 +66,11 @@ def temperature_of(resistance_ohm):
     return thermistor().temperature_celsius(resistance_ohm)
 
 
-def answer(sensor_id="1", temperature=..., status="OK", timestamp=TIME, location_id="a"):
+def answer(sensor_id="1", temperature=..., status="OK", timestamp=TIME):
     temperature = temperature_of(2000) if temperature is ... else temperature
     return {
         "sensor_id": sensor_id,
-        "location_id": location_id,
+        "location_id": "a",
         "temperature": temperature,
         "status": status,
         "timestamp": timestamp,
@@ -96,11 +94,10 @@ def test_a_value_out_of_range_latches_its_sensor_alerts_and_is_not_queued(place)
 
 
 def test_a_body_may_be_as_large_as_the_limit_and_no_larger(place):
-    access = Access("test", NOW.timestamp() + 60, frozenset(Scope), frozenset({ALL_LOCATIONS}))
     body = json.dumps(posted()).encode().ljust(BODY_BYTES_MAX)
-    assert place.ingest.post(body, access, LambdaContext())["status"] == "OK"
+    assert place.post_bytes(body)["status"] == "OK"
     with pytest.raises(BodyTooLargeError, match=rf"^body: more than {BODY_BYTES_MAX} bytes$"):
-        place.ingest.post(body + b" ", access, LambdaContext())
+        place.post_bytes(body + b" ")
 
 
 def test_a_reading_older_than_is_accepted_is_refused_alone_and_in_a_batch(place):
