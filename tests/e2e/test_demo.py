@@ -1,4 +1,4 @@
-"""`make run` as a user has it: real requests, the deployed package, the workflow, and files to look at."""
+"""The demo with fewer sensors than `make run`, which CI runs: the deployed package, the workflow, files to look at."""
 
 import csv
 import re
@@ -12,6 +12,12 @@ import pytest
 from simulator.emulator import PROJECT
 from tests.e2e.naive_moving_average import TOLERANCE_CELSIUS, greatest_difference
 
+ONE_BY_ONE = """
+meta: {locations: 8, sensors: 3}
+sensor: {min_r: 0.1, max_r: 20500}
+timer: {total_runtime_seconds: 8, min_delay_seconds: 0.4, max_delay_seconds: 1.2, time_scale: 45}
+load: {workers: 2}
+"""
 FAULTY = """
 meta: {locations: 8, sensors: 5}
 timer: {total_runtime_seconds: 4, min_delay_seconds: 0.2, max_delay_seconds: 0.6, time_scale: 45}
@@ -20,10 +26,12 @@ faults: {duplicate_rate: 0.2, malformed_rate: 0.1, late_rate: 0.1, out_of_order_
 """
 
 
-def run_demo(folder: Path, *options: str) -> str:
-    """Run the demo, which must end with exit code 0, and return what it printed."""
+def run_demo(folder: Path, config: str) -> str:
+    """Run the demo, which must end with exit code 0 and leaves `folder`/out; return what it printed."""
+    path = folder / "demo.yaml"
+    path.write_text(config)
     done = subprocess.run(
-        [sys.executable, "-m", "simulator", "demo", "--out", str(folder), "--seed", "7", *options],
+        [sys.executable, "-m", "simulator", "demo", f"--out={folder / 'out'}", "--seed=7", f"--config={path}"],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -37,9 +45,9 @@ def run_demo(folder: Path, *options: str) -> str:
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the demo leaves behind."""
-    folder = tmp_path_factory.mktemp("demo") / "out"
-    assert "the books balance" in run_demo(folder)
-    return folder
+    folder = tmp_path_factory.mktemp("demo")
+    assert "the books balance" in run_demo(folder, ONE_BY_ONE)
+    return folder / "out"
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +60,10 @@ def test_the_reports_equal_a_naive_recomputation(out: Path) -> None:
     assert greatest_difference(out) <= TOLERANCE_CELSIUS
 
 
-def test_at_least_2000_readings_over_a_quarter_of_an_hour_come_from_all_locations(rows: list[dict[str, str]]) -> None:
+def test_the_readings_come_from_every_sensor_over_minutes_of_device_time(rows: list[dict[str, str]]) -> None:
     times = [datetime.fromisoformat(row["timestamp"]) for row in rows]
-    assert len(rows) >= 2_000
-    assert (max(times) - min(times)).total_seconds() >= 15 * 60
-    assert {row["location_id"] for row in rows} == {str(number) for number in range(1, 9)}
+    assert (max(times) - min(times)).total_seconds() >= 5 * 60
+    assert {row["sensor_id"] for row in rows} == {str(number) for number in range(1, 25)}
 
 
 def test_every_reading_was_answered(rows: list[dict[str, str]]) -> None:
@@ -79,9 +86,7 @@ def test_the_page_asks_the_network_for_nothing(out: Path) -> None:
 
 
 def test_batches_with_every_kind_of_fault_are_answered_right_and_counted_once(tmp_path: Path) -> None:
-    config = tmp_path / "faulty.yaml"
-    config.write_text(FAULTY)
-    printed = run_demo(tmp_path / "out", "--config", str(config))
+    printed = run_demo(tmp_path, FAULTY)
     assert "every answer is the expected one" in printed
     books = re.search(r"reported \+ (\d+) duplicates", printed)
     assert books is not None

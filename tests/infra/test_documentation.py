@@ -29,7 +29,6 @@ SIMULATOR_LINES = sorted({line for _, line in SHELL_LINES if "-m simulator" in l
 
 # What CI does not run itself, a test runs by its command: the words of the target's recipe that it uses.
 RUN_BY_TESTS = {
-    "run": ("tests/e2e/test_demo.py", '"demo"'),
     "demo": ("tests/e2e/test_readme.py", '"demo"'),
     "cloud": ("tests/e2e/test_local_cloud.py", "serve_cloud"),
     "local": ("tests/e2e/test_local_cloud.py", "serve_local"),

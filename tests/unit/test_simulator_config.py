@@ -7,6 +7,7 @@ import pytest
 from chalicelib.errors import ValidationError
 from chalicelib.validation import load_yaml
 from simulator.config import SimulatorConfig
+from simulator.schedule import plan_fleet
 
 SIMULATOR = Path(__file__).parents[2] / "simulator"
 
@@ -30,10 +31,14 @@ def test_without_being_told_readings_go_one_by_one_and_nothing_goes_wrong():
     assert config.faults.are_none
 
 
-def test_the_demo_covers_a_quarter_of_an_hour_of_all_eight_locations():
+@pytest.mark.parametrize("seed", range(10))
+def test_the_demo_has_2000_readings_of_all_eight_locations_over_a_quarter_of_an_hour(seed):
     config = load_yaml(SIMULATOR / "demo.yaml", SimulatorConfig)
-    assert config.meta.locations == 8
-    assert config.timer.total_runtime_seconds * config.timer.time_scale >= 15 * 60
+    readings = [reading for sensor in plan_fleet(config, seed) for reading in sensor]
+    assert len(readings) >= 2_000
+    assert {reading.location_id for reading in readings} == {str(number) for number in range(1, 9)}
+    measured_us = [reading.measured_us for reading in readings]
+    assert (max(measured_us) - min(measured_us)) / 1e6 * config.timer.time_scale >= 15 * 60
 
 
 @pytest.mark.parametrize(
