@@ -1,5 +1,6 @@
 """A headless Chromium for tests of the page, in a fresh profile, with nothing but the loopback network."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ _ARGUMENTS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A renderer in store for the next page, and the page before kept for going back, would double the work.
+    "--disable-features=SpareRendererForSitePerProcess,BackForwardCache",
     # Whatever is not on this machine does not exist.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
@@ -92,16 +95,18 @@ class Page:
         names: list[str] = self.script("return performance.getEntriesByType('resource').map(entry => entry.name)")
         return names
 
-    def screenshot(self, path: Path, width: int, height: int) -> None:
-        self.driver.set_window_size(width, height)
-        self.driver.save_screenshot(str(path))
+
+def open_with_token(page: Page, url: str, token: str) -> None:
+    """Open the page in a tab that holds a token already, as after a reload."""
+    code = f"sessionStorage.setItem('token', {json.dumps(token)})"
+    held = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": code})
+    page.open(url)
+    page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", held)
 
 
 def opened(page: Page, url: str, token: str) -> Page:
-    """Open the page, give it the token if it has none, and wait for its figures."""
-    page.open(url)
-    if page.asks_for_token():
-        page.enter_token(token)
+    """Open the page with a token and wait for its figures."""
+    open_with_token(page, url, token)
     page.wait_until(lambda: page.locations() and page.all(".uplot canvas"), "locations and a chart")
     return page
 

@@ -41,21 +41,27 @@ def prod_beside_dev(breakable_cloud: Cloud) -> Cloud:
 
 
 @pytest.fixture(scope="session")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A browser, of which tests leave only the window."""
     with open_browser(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 
 
 @pytest.fixture
-def api(page: Page) -> Iterator[StubApi]:
-    """An API with one run, whose dashboard the browser has left when the test is over."""
+def api() -> Iterator[StubApi]:
+    """An API with one run."""
     with serve(StubApi()) as served:
         served.commit("run-1", {"cold": 12.0, "fine": 21.5, "warm": 140.25, "hot": 260.0})
         yield served
-        page.script("sessionStorage.clear()")
-        page.open("about:blank")
-        page.complaints()
+
+
+@pytest.fixture
+def page(browser: Page) -> Iterator[Page]:
+    """The browser's window, which has left the dashboard and forgotten its token when the test is over."""
+    yield browser
+    browser.script("sessionStorage.clear()")
+    browser.open("about:blank")
+    browser.complaints()
 
 
 # First, since xdist reads the marks in the same hook.

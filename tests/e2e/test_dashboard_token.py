@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.browser import Page, needs_chromium, opened
+from tests.e2e.browser import Page, needs_chromium, open_with_token, opened
 from tests.e2e.stub_api import DENIED, TOKEN, StubApi
 
 pytestmark = needs_chromium
@@ -23,12 +23,10 @@ def test_without_a_token_nothing_is_asked_or_shown_and_the_console_stays_silent(
     assert asking.text("#token-reason") == "A token with the scope reports:read is needed."
 
 
-def test_a_token_is_sent_with_every_request_for_data(asking: Page, api: StubApi) -> None:
-    api.authorizations.clear()
-    asking.enter_token(TOKEN)
-    asking.wait_until(lambda: asking.all(".uplot canvas"), "a chart")
-    asking.find("[data-location=warm]").click()
-    asking.wait_until(lambda: "locations/warm/report" in api.asked, "the report of warm")
+def test_a_token_is_sent_with_every_request_for_data(page: Page, api: StubApi) -> None:
+    opened(page, api.url, TOKEN)
+    page.find("[data-location=warm]").click()
+    page.wait_until(lambda: "locations/warm/report" in api.asked, "the report of warm")
     assert len(api.authorizations) >= 4
     assert set(api.authorizations) == {f"Bearer {TOKEN}"}
 
@@ -36,7 +34,9 @@ def test_a_token_is_sent_with_every_request_for_data(asking: Page, api: StubApi)
 def test_a_token_is_kept_while_the_tab_is_open_and_nowhere_else(asking: Page, api: StubApi) -> None:
     asking.enter_token(TOKEN)
     asking.wait_until(asking.locations, "what the token may see")
-    assert not opened(asking, api.url, "unused").asks_for_token()
+    asking.open(api.url)
+    asking.wait_until(asking.locations, "the same without being asked")
+    assert not asking.asks_for_token()
     assert asking.script("return [localStorage.length, document.cookie, location.search]") == [0, "", ""]
     first_tab = asking.driver.current_window_handle
     asking.driver.switch_to.new_window("tab")
@@ -61,40 +61,39 @@ REFUSALS = {
 
 @pytest.mark.parametrize(("refusal", "reason"), REFUSALS.values(), ids=REFUSALS)
 def test_a_token_that_is_refused_is_forgotten_and_asked_for_again_with_the_reason(
-    asking: Page, api: StubApi, refusal: tuple[int, dict[str, str]], reason: str
+    page: Page, api: StubApi, refusal: tuple[int, dict[str, str]], reason: str
 ) -> None:
-    asking.enter_token(TOKEN)
-    asking.wait_until(asking.locations, "what the token may see")
+    open_with_token(page, api.url, TOKEN)
+    page.wait_until(page.locations, "what the token may see")
     api.token, api.refusal = "another", refusal
-    asking.script("refresh()")
-    asking.wait_until(asking.asks_for_token, "the question for another token")
-    assert asking.text("#token-reason") == f"The token was refused: {reason}."
-    assert reason in asking.text("#message")
-    assert asking.script("return sessionStorage.length") == 0
-    asking.enter_token("another")
-    asking.wait_until(lambda: asking.text("#message").startswith("Checked at"), "fresh figures")
+    page.script("refresh()")
+    page.wait_until(page.asks_for_token, "the question for another token")
+    assert page.text("#token-reason") == f"The token was refused: {reason}."
+    assert reason in page.text("#message")
+    assert page.script("return sessionStorage.length") == 0
+    page.enter_token("another")
+    page.wait_until(lambda: page.text("#message").startswith("Checked at"), "fresh figures")
 
 
 @pytest.mark.parametrize("refusal", [REFUSALS["expired"][0], DENIED, REFUSALS["for something else"][0]])
 def test_a_token_that_is_refused_for_a_report_is_asked_for_again_at_once(
-    asking: Page, api: StubApi, refusal: tuple[int, dict[str, str]]
+    page: Page, api: StubApi, refusal: tuple[int, dict[str, str]]
 ) -> None:
-    asking.enter_token(TOKEN)
-    asking.wait_until(lambda: asking.all(".uplot canvas"), "a chart")
-    asking.find("#auto-refresh").click()
+    opened(page, api.url, TOKEN)
+    page.find("#auto-refresh").click()
     api.instead["warm"] = refusal
-    asking.find("[data-location=warm]").click()
-    asking.wait_until(asking.asks_for_token, "the question for another token")
-    assert asking.script("return sessionStorage.length") == 0
+    page.find("[data-location=warm]").click()
+    page.wait_until(page.asks_for_token, "the question for another token")
+    assert page.script("return sessionStorage.length") == 0
 
 
-def test_what_another_token_could_see_is_not_shown_to_the_next(asking: Page, api: StubApi) -> None:
-    asking.enter_token(TOKEN)
-    asking.wait_until(lambda: len(asking.locations()) == 4, "what the token may see")
+def test_what_another_token_could_see_is_not_shown_to_the_next(page: Page, api: StubApi) -> None:
+    open_with_token(page, api.url, TOKEN)
+    page.wait_until(lambda: len(page.locations()) == 4, "what the token may see")
     api.token, api.locations = "narrow", api.locations[:1]
-    asking.script("refresh()")
-    asking.enter_token("narrow")
-    asking.wait_until(lambda: list(asking.locations()) == ["cold"], "what the other may see, of the same run")
+    page.script("refresh()")
+    page.enter_token("narrow")
+    page.wait_until(lambda: list(page.locations()) == ["cold"], "what the other may see, of the same run")
 
 
 def test_who_closes_the_question_for_a_token_is_not_asked_over_and_over(asking: Page, api: StubApi) -> None:
