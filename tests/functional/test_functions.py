@@ -114,14 +114,16 @@ def test_the_receiver_finds_nothing_when_nothing_has_landed(stage):
     assert stage.lambdas.invoke("receiver", RUN).payload["has_input"] is False
 
 
+WRONG_PAYLOADS = [{}, [], None, "text", {**RUN, "input": {"source": "FTP"}}, {**RUN, "run_id": "a/b"}]
+
+
 @pytest.mark.parametrize("function", ["receiver", "reporter"])
-@pytest.mark.parametrize(
-    "payload", [{}, [], None, "text", {**RUN, "input": {"source": "FTP"}}, {**RUN, "run_id": "a/b"}]
-)
-def test_a_wrong_payload_fails_under_a_name_that_the_workflow_can_tell(stage, function, payload):
-    with pytest.raises(Exception) as raised:  # noqa: PT011 - the name is what counts
-        stage.lambdas.invoke(function, payload)
-    assert type(raised.value).__name__ == "ValidationError"
+def test_a_wrong_payload_fails_under_a_name_that_the_workflow_can_tell(stage, subtests, function):
+    for payload in WRONG_PAYLOADS:
+        with subtests.test(payload=payload):
+            with pytest.raises(Exception) as raised:  # noqa: PT011 - the name is what counts
+                stage.lambdas.invoke(function, payload)
+            assert type(raised.value).__name__ == "ValidationError"
 
 
 def test_a_missing_input_fails_under_a_name_that_the_workflow_can_tell(stage):

@@ -1,6 +1,7 @@
 """The routes that people and dashboards read, through the real app, on what runs have written."""
 
 from datetime import timedelta
+from itertools import product
 
 import pytest
 
@@ -124,33 +125,36 @@ def test_sensors_that_break_while_nothing_is_measured_are_told_by_the_next_run(s
     assert broken_in_latest_run(stage) == (1, 1)
 
 
-@pytest.mark.parametrize("path", ROUTES)
-def test_a_reader_needs_at_most_three_calls(stage, run, aws_calls, path):
+def test_a_reader_needs_at_most_three_calls(stage, run, aws_calls, subtests):
     run(("a", 0, 20.0))
     get(stage, "/runs/latest")  # the process has learnt its resources
-    aws_calls.made.clear()
-    assert get(stage, path).status_code == 200
-    assert len(aws_calls.made) <= 3
-    assert aws_calls.made[0] == "dynamodb:GetItem"
+    for path in ROUTES:
+        with subtests.test(path):
+            aws_calls.made.clear()
+            assert get(stage, path).status_code == 200
+            assert len(aws_calls.made) <= 3
+            assert aws_calls.made[0] == "dynamodb:GetItem"
 
 
-@pytest.mark.parametrize("path", ROUTES)
-@pytest.mark.parametrize("header", ['"run-1"', 'W/"run-1"', '"other", "run-1"', "*"])
-def test_who_has_the_run_already_is_told_so_without_a_read_of_what_it_wrote(stage, run, aws_calls, path, header):
+def test_who_has_the_run_already_is_told_so_without_a_read_of_what_it_wrote(stage, run, aws_calls, subtests):
     run(("a", 0, 20.0))
-    assert get(stage, path).headers["ETag"] == '"run-1"'
-    aws_calls.made.clear()
-    answer = get(stage, path, **{"If-None-Match": header})
-    assert (answer.status_code, answer.body, answer.headers["ETag"]) == (304, b"", '"run-1"')
-    assert aws_calls.made == ["dynamodb:GetItem"]
+    for path in ROUTES:
+        assert get(stage, path).headers["ETag"] == '"run-1"'
+    for path, header in product(ROUTES, ['"run-1"', 'W/"run-1"', '"other", "run-1"', "*"]):
+        with subtests.test(path, header=header):
+            aws_calls.made.clear()
+            answer = get(stage, path, **{"If-None-Match": header})
+            assert (answer.status_code, answer.body, answer.headers["ETag"]) == (304, b"", '"run-1"')
+            assert aws_calls.made == ["dynamodb:GetItem"]
 
 
-@pytest.mark.parametrize("path", ROUTES)
-def test_who_has_another_run_is_sent_the_latest(stage, run, path):
+def test_who_has_another_run_is_sent_the_latest(stage, run, subtests):
     run(("a", 0, 20.0))
     run(("a", 1, 30.0))
-    answer = get(stage, path, **{"If-None-Match": '"run-1"'})
-    assert (answer.status_code, answer.headers["ETag"]) == (200, '"run-2"')
+    for path in ROUTES:
+        with subtests.test(path):
+            answer = get(stage, path, **{"If-None-Match": '"run-1"'})
+            assert (answer.status_code, answer.headers["ETag"]) == (200, '"run-2"')
 
 
 def test_a_report_that_a_run_did_not_touch_keeps_its_tag(stage, run):
@@ -165,43 +169,45 @@ def test_answers_are_kept_by_no_shared_cache(stage, run):
     assert (headers["Cache-Control"], headers["Vary"]) == ("private, no-cache", "Authorization")
 
 
-@pytest.mark.parametrize(
-    ("since", "minutes"),
-    [
-        ("2026-03-01T11:00:00Z", [0, 1, 3]),
-        ("2026-03-01T12:01:00Z", [1, 3]),
-        ("2026-03-01T12:01:01Z", [3]),
-        ("2026-03-01T13:03:00%2B01:00", [3]),
-        ("2026-03-01T12:04:00Z", []),
-    ],
-)
-def test_a_report_since_a_time_has_only_minutes_that_begin_then_or_later(stage, run, since, minutes):
+MINUTES_SINCE = {
+    "2026-03-01T11:00:00Z": [0, 1, 3],
+    "2026-03-01T12:01:00Z": [1, 3],
+    "2026-03-01T12:01:01Z": [3],
+    "2026-03-01T13:03:00%2B01:00": [3],
+    "2026-03-01T12:04:00Z": [],
+}
+
+
+def test_a_report_since_a_time_has_only_minutes_that_begin_then_or_later(stage, run, subtests):
     run(("a", 0, 20.0), ("a", 1, 30.0), ("a", 3, 40.0))
-    report = get(stage, f"/locations/a/report?since={since}").json_body
-    assert [int(minute["timestamp"][14:16]) for minute in report["minutes"]] == minutes
-    assert report["measurements"] == 3
+    for since, minutes in MINUTES_SINCE.items():
+        with subtests.test(since):
+            report = get(stage, f"/locations/a/report?since={since}").json_body
+            assert [int(minute["timestamp"][14:16]) for minute in report["minutes"]] == minutes
+            assert report["measurements"] == 3
 
 
-@pytest.mark.parametrize(
-    ("path", "status", "named"),
-    [
-        ("/locations/a/report?since=yesterday", 400, "since: "),
-        ("/locations/a/report?since=2026-03-01T12:00:00", 400, "since: "),
-        ("/locations/a/report?sinse=2026-03-01T12:00:00Z", 400, "sinse: unknown field"),
-        ("/locations/a%20b/report", 400, "location_id: "),
-        ("/locations/nowhere/report", 404, "location nowhere has no report yet"),
-        ("/sensors/unheard-of", 404, "sensor unheard-of has sent nothing yet"),
-        (f"/sensors/{'x' * 65}", 400, "sensor_id: "),
-        ("/assets/index.html", 404, "no such file"),
-        ("/assets/..%2Fsettings.py", 404, "no such file"),
-    ],
-)
-def test_what_is_wrong_or_missing_is_said_in_the_shape_of_all_errors(stage, run, path, status, named):
+WRONG_OR_MISSING = {
+    "/locations/a/report?since=yesterday": (400, "since: "),
+    "/locations/a/report?since=2026-03-01T12:00:00": (400, "since: "),
+    "/locations/a/report?sinse=2026-03-01T12:00:00Z": (400, "sinse: unknown field"),
+    "/locations/a%20b/report": (400, "location_id: "),
+    "/locations/nowhere/report": (404, "location nowhere has no report yet"),
+    "/sensors/unheard-of": (404, "sensor unheard-of has sent nothing yet"),
+    f"/sensors/{'x' * 65}": (400, "sensor_id: "),
+    "/assets/index.html": (404, "no such file"),
+    "/assets/..%2Fsettings.py": (404, "no such file"),
+}
+
+
+def test_what_is_wrong_or_missing_is_said_in_the_shape_of_all_errors(stage, run, subtests):
     run(("a", 0, 20.0))
-    answer = get(stage, path)
-    assert answer.status_code == status
-    assert answer.json_body["Code"] == {400: "BadRequestError", 404: "NotFoundError"}[status]
-    assert named in answer.json_body["Message"]
+    for path, (status, named) in WRONG_OR_MISSING.items():
+        with subtests.test(path):
+            answer = get(stage, path)
+            assert answer.status_code == status
+            assert answer.json_body["Code"] == {400: "BadRequestError", 404: "NotFoundError"}[status]
+            assert named in answer.json_body["Message"]
 
 
 def test_before_the_first_run_there_are_no_locations_and_no_reports(stage):

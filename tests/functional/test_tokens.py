@@ -98,12 +98,13 @@ FORGED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("token", FORGED.values(), ids=FORGED)
-def test_a_token_that_is_not_authentic_opens_nothing(stage, token):
-    response = post(stage, token)
-    assert response.status_code == 403
-    assert b"Traceback" not in response.body
-    assert stage.queued() == []
+def test_a_token_that_is_not_authentic_opens_nothing(stage, subtests):
+    for name, token in FORGED.items():
+        with subtests.test(name):
+            response = post(stage, token)
+            assert response.status_code == 403
+            assert b"Traceback" not in response.body
+            assert stage.queued() == []
 
 
 NOT_BEARER = {
@@ -116,9 +117,10 @@ NOT_BEARER = {
 }
 
 
-@pytest.mark.parametrize("header", NOT_BEARER.values(), ids=NOT_BEARER)
-def test_a_header_that_is_no_bearer_token_opens_nothing(stage, header):
-    assert stage.post(posted(), Authorization=header).status_code in {401, 403}
+def test_a_header_that_is_no_bearer_token_opens_nothing(stage, subtests):
+    for name, header in NOT_BEARER.items():
+        with subtests.test(name):
+            assert stage.post(posted(), Authorization=header).status_code in {401, 403}
 
 
 def test_a_token_that_has_expired_is_told_so(stage):
