@@ -70,7 +70,7 @@ mutants: setup  ## Change the domain and the protocol in every small way, and li
 # Tests start many processes, each of which would compile the same modules again.
 test: export PYTHONDONTWRITEBYTECODE =
 test: setup .venv-checkov/.installed  ## Run all tests: unit, functional, infra, e2e
-	@$(BIN)/pytest -n 4 --dist loadgroup
+	@$(BIN)/pytest -n 3 --dist loadgroup
 
 bench: setup  ## Measure what a reading costs, its price, the simulator, and the analytics of a million measurements
 	@$(BIN)/python benchmarks/ingest.py --json
