@@ -37,7 +37,8 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     for name in (".venv", ".venv-cloud", ".local/wheels", ".local/lambda-wheels", ".local/packages"):
         (tmp_path / name).symlink_to(PROJECT / name)
     # As many sensors as the README's would keep the machine busy for longer than the test is worth.
-    (tmp_path / "simulator" / "config.yaml").write_text(SMALL_LOAD)
+    for name in ("config.yaml", "watch.yaml"):
+        (tmp_path / "simulator" / name).write_text(SMALL_LOAD)
     yield tmp_path
     wait_for(lambda: processes_of(tmp_path) == [])
 
