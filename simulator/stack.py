@@ -48,17 +48,19 @@ def function_name(stage: str, function: str) -> str:
 
 def create_resources(stage: str, settings: Settings, client: ClientFactory) -> Resources:
     """Create what Terraform creates on AWS; raises StackError when the workflow cannot be rendered."""
-    prefix = f"thermonet-{stage}"
-    bucket = f"{prefix}-data-{_account_id(client)}"
+    prefix, account_id = f"thermonet-{stage}", _account_id(client)
+    bucket = f"{prefix}-data-{account_id}"
     client("s3").create_bucket(Bucket=bucket)
     queue_url, dead_letter_queue_url = _create_queues(
         client("sqs"), f"{prefix}-measurements", settings.message_retention_seconds
     )
     topic_arn = client("sns").create_topic(Name=f"{prefix}-alerts")["TopicArn"]
     ledger = _create_table(client("dynamodb"), f"{prefix}-analytics-runs", "id")
+    # The functions will have these: the workflow is created before them.
+    functions = f"arn:aws:lambda:{client('lambda').meta.region_name}:{account_id}:function"
     values = {
-        "receiver_arn": _function_arn(client, stage, "receiver"),
-        "reporter_arn": _function_arn(client, stage, "reporter"),
+        "receiver_arn": f"{functions}:{function_name(stage, 'receiver')}",
+        "reporter_arn": f"{functions}:{function_name(stage, 'reporter')}",
         "topic_arn": topic_arn,
         "ledger_table": ledger,
         "bucket": bucket,
@@ -125,12 +127,6 @@ def wait_until_healthy(api_url: str) -> None:
 
 def _account_id(client: ClientFactory) -> str:
     return str(client("sts").get_caller_identity()["Account"])
-
-
-def _function_arn(client: ClientFactory, stage: str, function: str) -> str:
-    """Tell the ARN that a function will have: the workflow is created before the functions are."""
-    region = client("lambda").meta.region_name
-    return f"arn:aws:lambda:{region}:{_account_id(client)}:function:{function_name(stage, function)}"
 
 
 def _create_table(dynamodb: Any, name: str, key: str, expiring: str | None = None) -> str:
