@@ -12,7 +12,7 @@ help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## Install everything into .venv and .venv-cloud
-	@$(MAKE) --no-print-directory --jobs=2 .venv/.installed .venv-cloud/.installed .local/lambda-wheels
+	@$(MAKE) --silent --no-print-directory --jobs=2 .venv/.installed .venv-cloud/.installed .local/lambda-wheels
 
 .venv/.installed: requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Thermonet needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
