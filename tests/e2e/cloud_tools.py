@@ -119,13 +119,13 @@ def without_action(cloud: Cloud, function: str, action: str) -> Iterator[None]:
 
 
 @contextmanager
-def retried_at_once(cloud: Cloud, receives: int = 5) -> Iterator[None]:
-    """Let a message come back to the consumer after a second, not after a minute; so many receives make it dead."""
+def retried_at_once(cloud: Cloud, **redrive: int) -> Iterator[None]:
+    """Let a message come back to the consumer after a second, not after a minute, under a redrive policy so changed."""
     sqs, queue_url = cloud.client("sqs"), cloud.resources.queue_url
     names = ["VisibilityTimeout", "RedrivePolicy"]
     before = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
-    redrive = json.dumps({**json.loads(before["RedrivePolicy"]), "maxReceiveCount": receives})
-    sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": "1", "RedrivePolicy": redrive})
+    policy = json.dumps(json.loads(before["RedrivePolicy"]) | redrive)
+    sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"VisibilityTimeout": "1", "RedrivePolicy": policy})
     try:
         yield
     finally:

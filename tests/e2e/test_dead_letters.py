@@ -74,7 +74,7 @@ def bury(cloud: Cloud, *sensor_ids: str) -> None:
     cloud.wait_until_drained()
     cloud.client("sqs").purge_queue(QueueUrl=dead_letters)
     # Each receive that fails costs a process of the function.
-    with retried_at_once(cloud, receives=2), without_action(cloud, "buffer_measurements", "s3:PutObject"):
+    with retried_at_once(cloud, maxReceiveCount=2), without_action(cloud, "buffer_measurements", "s3:PutObject"):
         for sensor_id in sensor_ids:
             assert post_reading(cloud, sensor_id=sensor_id, location_id="dead", value=2_000)[0] == 200
         wait_for(lambda: cloud.count_messages(dead_letters) == len(sensor_ids))

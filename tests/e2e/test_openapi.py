@@ -17,8 +17,8 @@ from simulator.cloud import Cloud
 from simulator.emulator import PROJECT
 from tests.e2e.cloud_tools import chalice_local
 
-# Of each operation, with valid and with invalid input: hundreds of requests. 1,200 make it more than 10,000.
-EXAMPLES = int(os.environ.get("THERMONET_FUZZ_EXAMPLES", "25"))
+# Of each operation, with valid and with invalid input: a thousand requests. 1,200 make it more than 10,000.
+EXAMPLES = int(os.environ.get("THERMONET_FUZZ_EXAMPLES", "50"))
 DOCUMENT = yaml.safe_load((PROJECT / "docs" / "openapi.yaml").read_text())
 OPERATIONS = [(path, method) for path, item in DOCUMENT["paths"].items() for method in item]
 # Routes whose input can break a rule of the document.

@@ -1,10 +1,9 @@
-"""The real terraform makes a stage in an emulated account, and the application runs on what it made.
+"""The real terraform makes both stages in an emulated account, and the application runs on what it made.
 
 Needs terraform and the AWS provider: the real one from a network, or a stand-in found beside the project.
 """
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -35,7 +34,8 @@ class Terraform:
     def run(self, command: str, stage: str, *options: str) -> "subprocess.CompletedProcess[str]":
         """Run a command on a stage."""
         variables = [f"-var=config_path=../chalicelib/config/{stage}.yaml", f"-var=aws_region={REGION}"]
-        return self._terraform(command, f"-state={stage}.tfstate", "-input=false", *variables, *options)
+        state = [] if command == "validate" else [f"-state={stage}.tfstate", "-input=false", *variables]
+        return self._terraform(command, *state, *options)
 
     def init(self) -> None:
         """Get the provider; skips the tests when there is none."""
@@ -47,9 +47,9 @@ class Terraform:
         """Return a client of the emulator."""
         return client_factory(self.emulator.endpoint_url)(service)
 
-    def told(self) -> Resources:
+    def told(self, stage: str) -> Resources:
         """Return what the application is told."""
-        parameter = self.client("ssm").get_parameter(Name="/thermonet/dev/resources")["Parameter"]
+        parameter = self.client("ssm").get_parameter(Name=f"/thermonet/{stage}/resources")["Parameter"]
         return msgspec.json.decode(parameter["Value"], type=Resources)
 
     def _terraform(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -84,8 +84,9 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terraform]:
         }
         prepared = Terraform(copy / "infra", emulator, environment)
         prepared.init()
-        applied = prepared.run("apply", "dev", "-auto-approve")
-        assert applied.returncode == 0, applied.stderr
+        for stage in ("dev", "prod"):
+            applied = prepared.run("apply", stage, "-auto-approve")
+            assert applied.returncode == 0, applied.stderr
         yield prepared
 
 
@@ -102,23 +103,27 @@ def provider_settings() -> dict[str, str]:
     return {"TF_CLI_CONFIG_FILE": str(home / "terraformrc")}
 
 
-def test_prod_is_planned_with_tables_and_a_bucket_that_nobody_can_lose(terraform: Terraform) -> None:
-    planned = terraform.run("plan", "prod")
-    assert planned.returncode == 0, planned.stderr
-    assert re.findall(r"deletion_protection_enabled += (\w+)", planned.stdout) == ["true"] * 3
-    assert re.findall(r"force_destroy += (\w+)", planned.stdout) == ["false"]
-    assert "0 to change, 0 to destroy" in planned.stdout
+def test_the_configuration_is_valid(terraform: Terraform) -> None:
+    validated = terraform.run("validate", "dev")
+    assert validated.returncode == 0, validated.stderr
 
 
-def test_the_signing_key_is_in_the_account_and_not_in_the_state(terraform: Terraform) -> None:
-    parameter = terraform.client("ssm").get_parameter(Name="/thermonet/dev/signing-keys", WithDecryption=True)
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_a_second_plan_is_empty(terraform: Terraform, stage: str) -> None:
+    planned = terraform.run("plan", stage, "-detailed-exitcode")
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_the_signing_key_is_in_the_account_and_not_in_the_state(terraform: Terraform, stage: str) -> None:
+    parameter = terraform.client("ssm").get_parameter(Name=f"/thermonet/{stage}/signing-keys", WithDecryption=True)
     keys = msgspec.json.decode(parameter["Parameter"]["Value"], type=dict[str, str])
     assert [len(key) for key in keys.values()] == [88]
-    state = (terraform.folder / "dev.tfstate").read_text()
+    state = (terraform.folder / f"{stage}.tfstate").read_text()
     assert not [key for key in keys.values() if key in state]
 
 
-def test_planned_again_it_changes_nothing_but_what_an_api_a_new_key_and_an_address_should(
+def test_an_api_a_new_key_and_an_address_change_what_they_should_and_nothing_else(
     terraform: Terraform, tmp_path: Path
 ) -> None:
     settings = (PROJECT / "chalicelib" / "config" / "dev.yaml").read_text()
@@ -133,14 +138,14 @@ def test_planned_again_it_changes_nothing_but_what_an_api_a_new_key_and_an_addre
 
 
 def test_the_workflow_is_limited_to_the_concurrency_of_the_settings(terraform: Terraform) -> None:
-    arn = terraform.told().state_machine_arn
+    arn = terraform.told("dev").state_machine_arn
     described = terraform.client("stepfunctions").describe_state_machine(stateMachineArn=arn)
     definition = msgspec.json.decode(described["definition"])
     assert definition["States"]["ReportLocations"]["MaxConcurrency"] == 2
 
 
 def test_the_application_runs_on_what_terraform_made(terraform: Terraform) -> None:
-    cloud = deploy_stage("dev", terraform.emulator, resources=terraform.told())
+    cloud = deploy_stage("dev", terraform.emulator, resources=terraform.told("dev"))
     try:
         assert post_reading(cloud, sensor_id="1", location_id="a", value=2_000)[1]["status"] == "OK"
         assert post_reading(cloud, sensor_id="2", location_id="a", value=25_000)[1]["status"] == "BROKEN"
@@ -150,13 +155,12 @@ def test_the_application_runs_on_what_terraform_made(terraform: Terraform) -> No
         report = call(cloud, "thermonet-dev-dead_letter_triage", action="report")
         assert (report["examined"], report["remaining"]) == (0, 0)
     finally:
-        undeploy(terraform)
+        undeploy(terraform, "dev")
 
 
-def undeploy(terraform: Terraform) -> None:
-    functions = terraform.client("lambda")
-    terraform.client("cloudformation").delete_stack(StackName="thermonet-dev")
-    wait_for(lambda: "receiver" not in str(functions.list_functions()["Functions"]))
+def undeploy(terraform: Terraform, stage: str) -> None:
+    terraform.client("cloudformation").delete_stack(StackName=f"thermonet-{stage}")
+    wait_for(lambda: f"thermonet-{stage}-receiver" not in names_in_account(terraform))
 
 
 def names_in_account(terraform: Terraform) -> set[str]:
@@ -178,11 +182,18 @@ def names_in_account(terraform: Terraform) -> set[str]:
 
 
 @pytest.mark.last
-def test_dev_goes_without_a_trace(terraform: Terraform) -> None:
+def test_prod_refuses_to_lose_its_tables_and_dev_goes_without_a_trace(terraform: Terraform) -> None:
     before = names_in_account(terraform)
-    destroyed = terraform.run("destroy", "dev", "-auto-approve", "-refresh=false")
+    refused = terraform.run("destroy", "prod", "-auto-approve")
+    assert refused.returncode != 0
+    assert "protected against deletion" in refused.stdout + refused.stderr
+    destroyed = terraform.run("destroy", "dev", "-auto-approve")
     assert destroyed.returncode == 0, destroyed.stderr
+    left = names_in_account(terraform)
     of_dev = {name for name in before if "thermonet-dev" in name or "thermonet/dev" in name}
     assert len(of_dev) > 10
     # The bucket that a deployment put its code into is not Terraform's.
-    assert of_dev & names_in_account(terraform) <= {name for name in of_dev if "-deployment-" in name}
+    assert of_dev & left <= {name for name in of_dev if "-deployment-" in name}
+    for kept in ("sensor-registry", "idempotency", "analytics-runs", "measurements", "measurements-dlq"):
+        assert f"thermonet-prod-{kept}" in left
+    assert [name for name in left if name.startswith("thermonet-prod-data-")]

@@ -125,11 +125,12 @@ def test_sensors_that_break_while_nothing_is_measured_are_told_by_the_next_run(s
     assert broken_in_latest_run(stage) == (1, 1)
 
 
-def test_a_reader_needs_at_most_three_calls(stage, run, aws_calls, subtests):
+def test_a_reader_needs_at_most_three_calls(stage, run, restart, aws_calls, subtests):
     run(("a", 0, 20.0))
-    get(stage, "/runs/latest")  # the process has learnt its resources
     for path in ROUTES:
         with subtests.test(path):
+            restart()
+            get(stage, "/runs/latest")  # the process has learnt its resources
             aws_calls.made.clear()
             assert get(stage, path).status_code == 200
             assert len(aws_calls.made) <= 3

@@ -159,15 +159,16 @@ def test_the_server_times_of_a_batch_are_a_microsecond_apart(place):
 
 def test_a_reading_repeated_in_a_batch_is_taken_once_and_answered_twice(place):
     one, other = posted(timestamp=TIME), posted(sensor_id=2, reading_id="r")
-    told = place.post_batch("no reading", one, other, one, other)
+    told = place.post_batch("no reading", one, other, {**one, "sensor_id": "1"}, other)
     assert told["results"][3:] == told["results"][1:3]
     assert (told["accepted"], told["rejected"]) == (4, 1)
     assert [measurement["sensor_id"] for measurement in place.sqs.measurements()] == ["1", "2"]
 
 
+@pytest.mark.parametrize("identity", [{}, {"reading_id": "r"}])
 @pytest.mark.parametrize("change", [{"value": 2001}, {"location_id": "b"}])
-def test_a_reading_repeated_in_a_batch_with_other_content_is_rejected_and_names_the_first(place, change):
-    one, neighbour = posted(timestamp=TIME), posted(sensor_id=2, timestamp=TIME)
+def test_a_reading_repeated_in_a_batch_with_other_content_is_rejected_and_names_the_first(place, identity, change):
+    one, neighbour = posted(timestamp=TIME, **identity), posted(sensor_id=2, timestamp=TIME)
     told = place.post_batch(neighbour, one, {**one, **change}, one)
     reason = "readings[2]: the same reading as readings[1], with another value or location"
     assert told["results"] == [answer("2"), answer(), {"error": reason}, answer()]
