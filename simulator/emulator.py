@@ -25,10 +25,10 @@ REGION = "us-east-1"
 _PYTHON = PROJECT / ".venv-cloud" / "bin" / "python"
 # MiniStack's own server spends a quarter of a demo's time on HTTP. The services write their headers themselves.
 _SERVER = (
-    *("uvicorn", "ministack.app:app", "--host=127.0.0.1", "--loop=uvloop", "--http=httptools", "--ws=none"),
-    *("--no-access-log", "--no-server-header", "--no-date-header", "--no-proxy-headers"),
-    *("--timeout-keep-alive=75", "--timeout-graceful-shutdown=1"),
-)
+    "uvicorn", "ministack.app:app", "--host=127.0.0.1", "--loop=uvloop", "--http=httptools", "--ws=none",
+    "--no-access-log", "--no-server-header", "--no-date-header", "--no-proxy-headers",
+    "--timeout-keep-alive=75", "--timeout-graceful-shutdown=1",
+)  # fmt: skip
 _START_ATTEMPTS = 3
 _START_SECONDS = 60
 _STOP_SECONDS = 5

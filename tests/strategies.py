@@ -1,5 +1,6 @@
 """Values as Hypothesis makes them up, and what becomes of them."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,11 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=20,
 )
+
+
+def whole_runs(examples: int) -> int:
+    """How many examples that play whole runs to try: these, or THERMONET_EXAMPLES, for who has more time."""
+    return int(os.environ.get("THERMONET_EXAMPLES", examples))
 
 
 def outcome(function: Callable[..., Any], *arguments: object) -> tuple[Any, str | None]:

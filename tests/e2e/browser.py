@@ -47,6 +47,13 @@ class Page:
     def open(self, url: str) -> None:
         self.driver.get(url)
 
+    def open_with_token(self, url: str, token: str) -> None:
+        """Open the page in a tab that holds a token already, as after a reload."""
+        code = f"sessionStorage.setItem('token', {json.dumps(token)})"
+        held = self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": code})
+        self.open(url)
+        self.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", held)
+
     def find(self, selector: str) -> Any:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
@@ -96,17 +103,9 @@ class Page:
         return names
 
 
-def open_with_token(page: Page, url: str, token: str) -> None:
-    """Open the page in a tab that holds a token already, as after a reload."""
-    code = f"sessionStorage.setItem('token', {json.dumps(token)})"
-    held = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": code})
-    page.open(url)
-    page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", held)
-
-
 def opened(page: Page, url: str, token: str) -> Page:
     """Open the page with a token and wait for its figures."""
-    open_with_token(page, url, token)
+    page.open_with_token(url, token)
     page.wait_until(lambda: page.locations() and page.all(".uplot canvas"), "locations and a chart")
     return page
 

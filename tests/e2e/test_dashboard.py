@@ -9,7 +9,7 @@ import pytest
 
 from simulator.cloud import Cloud
 from simulator.tokens import mint_token, read_keys
-from tests.e2e.browser import Page, needs_chromium, open_with_token
+from tests.e2e.browser import Page, needs_chromium
 from tests.e2e.cloud_tools import post_reading
 
 pytestmark = needs_chromium
@@ -41,7 +41,7 @@ def test_the_page_shows_what_the_reports_say_and_a_second_run_updates_it(cloud: 
     for minute in range(4):
         post(cloud, "dashboard-1", location, 2000 + 100 * minute, start + timedelta(minutes=minute))
     run(cloud)
-    open_with_token(page, f"{cloud.api_url}/#{location}", cloud.token)
+    page.open_with_token(f"{cloud.api_url}/#{location}", cloud.token)
     page.wait_until(lambda: location in page.locations() and page.all(".uplot canvas"), "the location and its chart")
 
     latest = get(cloud, f"locations/{location}/report")["minutes"][-1]
@@ -79,7 +79,7 @@ def test_a_token_that_the_gateway_or_a_route_refuses_is_asked_for_again(
     cloud: Cloud, page: Page, made: dict[str, Any], reason: str
 ) -> None:
     refused = mint_token(**{"keys": read_keys(cloud.stage, cloud.client("ssm")), "subject": "dashboard", **made})
-    open_with_token(page, f"{cloud.api_url}/", refused)
+    page.open_with_token(f"{cloud.api_url}/", refused)
     page.wait_until(lambda: page.text("#token-reason") == f"The token was refused: {reason}.", "the reason")
     assert page.asks_for_token()
     assert page.locations() == {}
@@ -94,7 +94,7 @@ def test_a_token_for_one_location_shows_only_that(cloud: Cloud, page: Page) -> N
     run(cloud)
     keys = read_keys(cloud.stage, cloud.client("ssm"))
     narrow = mint_token(keys, "dashboard", locations=["dashboard:mine"])
-    open_with_token(page, f"{cloud.api_url}/#dashboard:other", narrow)
+    page.open_with_token(f"{cloud.api_url}/#dashboard:other", narrow)
     page.wait_until(lambda: list(page.locations()) == ["dashboard:mine"] and page.all(".uplot canvas"), "the location")
     assert page.text("#chart-heading") == "Location dashboard:mine"
     assert not page.asks_for_token()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.browser import Page, needs_chromium, open_with_token, opened
+from tests.e2e.browser import Page, needs_chromium, opened
 from tests.e2e.stub_api import TOKEN, UNKNOWN_PATH, StubApi
 
 pytestmark = needs_chromium
@@ -119,7 +119,7 @@ def test_a_report_that_fails_takes_neither_the_list_nor_the_token_away(
     page: Page, api: StubApi, failure: tuple[int, dict[str, str]]
 ) -> None:
     api.instead["cold"] = failure
-    open_with_token(page, api.url, TOKEN)
+    page.open_with_token(api.url, TOKEN)
     page.wait_until(lambda: "report" in page.text("#chart-note"), "why there is no chart")
     assert shown(page, "cold", "fine", "warm", "hot")
     assert page.text("#message").startswith("Checked at")
@@ -137,7 +137,7 @@ def test_a_report_that_fails_takes_neither_the_list_nor_the_token_away(
 
 def test_a_report_that_failed_once_is_asked_for_again_in_the_same_run(page: Page, api: StubApi) -> None:
     api.instead["cold"] = (503, {})
-    open_with_token(page, api.url, TOKEN)
+    page.open_with_token(api.url, TOKEN)
     page.wait_until(lambda: "503" in page.text("#chart-note"), "why there is no chart")
     api.instead.clear()
     page.wait_until(lambda: page.all(".uplot canvas"), "a chart, by itself")
@@ -162,14 +162,14 @@ def test_names_that_browsers_take_for_steps_in_a_path_lock_nobody_out(page: Page
 
 def test_where_no_location_can_be_charted_the_page_leaves_the_choice(page: Page, api: StubApi) -> None:
     api.commit("run-1", {"..": 21.0})
-    open_with_token(page, api.url, TOKEN)
+    page.open_with_token(api.url, TOKEN)
     page.wait_until(lambda: page.text("#chart-note") == "Choose a location to see its chart.", "what to do")
     assert shown(page, "..")
 
 
 def test_before_the_first_run_the_page_says_what_it_waits_for(page: Page, api: StubApi) -> None:
     api.run = None
-    open_with_token(page, api.url, TOKEN)
+    page.open_with_token(api.url, TOKEN)
     page.wait_until(lambda: "No run has been committed yet" in page.text("#message"), "the message")
     assert page.locations() == {}
 

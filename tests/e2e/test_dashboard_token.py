@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.browser import Page, needs_chromium, open_with_token, opened
+from tests.e2e.browser import Page, needs_chromium, opened
 from tests.e2e.stub_api import DENIED, TOKEN, StubApi
 
 pytestmark = needs_chromium
@@ -63,7 +63,7 @@ REFUSALS = {
 def test_a_token_that_is_refused_is_forgotten_and_asked_for_again_with_the_reason(
     page: Page, api: StubApi, refusal: tuple[int, dict[str, str]], reason: str
 ) -> None:
-    open_with_token(page, api.url, TOKEN)
+    page.open_with_token(api.url, TOKEN)
     page.wait_until(page.locations, "what the token may see")
     api.token, api.refusal = "another", refusal
     page.script("refresh()")
@@ -88,7 +88,7 @@ def test_a_token_that_is_refused_for_a_report_is_asked_for_again_at_once(
 
 
 def test_what_another_token_could_see_is_not_shown_to_the_next(page: Page, api: StubApi) -> None:
-    open_with_token(page, api.url, TOKEN)
+    page.open_with_token(api.url, TOKEN)
     page.wait_until(lambda: len(page.locations()) == 4, "what the token may see")
     api.token, api.locations = "narrow", api.locations[:1]
     page.script("refresh()")

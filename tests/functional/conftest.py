@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.client import BaseClient, ClientCreator
+from botocore.client import BaseClient
 from botocore.loaders import create_loader
 from chalice.test import Client
 from moto import mock_aws
@@ -72,17 +72,9 @@ class Stage:
 
 @pytest.fixture(scope="session", autouse=True)
 def _read_service_descriptions_once() -> Iterator[None]:
-    """Spare every test the parsing of botocore's service descriptions, and making classes of them."""
-    create_class, classes = ClientCreator._create_client_class, dict[str, type]()
-
-    def create_class_once(creator: ClientCreator, service_name: str, service_model: Any) -> type:
-        if service_name not in classes:
-            classes[service_name] = create_class(creator, service_name, service_model)
-        return classes[service_name]
-
+    """Spare every test the parsing of botocore's service descriptions, most of what a stage costs."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("botocore.session.create_loader", functools.cache(create_loader))
-        monkeypatch.setattr(ClientCreator, "_create_client_class", create_class_once)
         yield
 
 

@@ -1,6 +1,5 @@
 """Ingest, redelivery, crashes and runs at random, against a model that only knows what was accepted."""
 
-import os
 import tempfile
 from collections import defaultdict
 from contextlib import suppress
@@ -15,6 +14,7 @@ from chalicelib.landing import LandedMeasurement
 from tests.crash_harness import ExecutionAbortedError, Fault, World
 from tests.factories import MINUTE, NOW, landed, measurement_fields
 from tests.oracle import expected_minutes
+from tests.strategies import whole_runs
 from tests.workflow_player import DEFINITION, Execution
 
 Key = tuple[str, int]
@@ -133,7 +133,5 @@ def as_figures(minutes: object) -> list[tuple[str, int, float]]:
     return [(one["timestamp"], one["count"], round(one["moving_average"], 9)) for one in minutes]
 
 
-# Each example plays whole runs; THERMONET_EXAMPLES=500 looks harder than a quick suite can.
-EXAMPLES = int(os.environ.get("THERMONET_EXAMPLES", "20"))
-AnalyticsMachine.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=30, deadline=None)
+AnalyticsMachine.TestCase.settings = settings(max_examples=whole_runs(20), stateful_step_count=30, deadline=None)
 TestAnyHistoryEndsInTheReportsOfWhatWasAccepted = AnalyticsMachine.TestCase

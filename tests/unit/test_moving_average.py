@@ -1,7 +1,5 @@
 """The reports' figures against a naive oracle, however the measurements are shared out over runs."""
 
-import os
-
 import duckdb
 import msgspec
 import pytest
@@ -12,11 +10,11 @@ from chalicelib.ledger import state_key
 from tests.factories import HOUR, MINUTE, NOW, landed
 from tests.oracle import expected_minutes
 from tests.runs import land, new_player
+from tests.strategies import whole_runs
 
 HISTORY_HOURS = 2
 WINDOW_MINUTES = 5
-# Each example plays whole runs; THERMONET_EXAMPLES=500 looks harder than a quick suite can.
-EXAMPLES = int(os.environ.get("THERMONET_EXAMPLES", "8"))
+EXAMPLES = whole_runs(8)
 
 
 def play(runs, **settings):

@@ -1,7 +1,5 @@
 """Exactly once: what the workflow promises when tasks repeat, runs overlap, and processes die at any point."""
 
-import os
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,9 +10,7 @@ from chalicelib.workflow import RunRequest, SqsInput
 from tests.factories import MINUTE, NOW, landed
 from tests.fakes import service_error
 from tests.runs import counts, land, new_player
-
-# Each example plays whole runs; THERMONET_EXAMPLES=500 looks harder than a quick suite can.
-EXAMPLES = int(os.environ.get("THERMONET_EXAMPLES", "12"))
+from tests.strategies import whole_runs
 
 
 @pytest.fixture
@@ -113,7 +109,7 @@ def test_clean_up_that_failed_in_the_middle_is_repeated_by_the_next_run(player):
     assert counts(player) == {"a": 3}
 
 
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=whole_runs(12))
 @given(st.data())
 def test_however_runs_overlap_and_die_every_measurement_is_counted_exactly_once(data):
     """Executions advance in any order, some stop for ever, landing goes on; at the end one undisturbed run."""
