@@ -23,9 +23,9 @@ setup:  ## Install everything into .venv and .venv-cloud
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt $(quietly)
 	@touch $@
 
-.local/lambda-wheels: requirements.txt simulator/packaging.py | .venv/.installed
+.local/lambda-wheels: requirements.txt ops/packaging.py | .venv/.installed
 	@echo "Collecting the wheels of the deployment package into .local/wheels"
-	@$(BIN)/python -m simulator wheels && touch $@/.
+	@$(BIN)/python -m ops wheels && touch $@/.
 
 .venv-cloud/.installed: requirements-cloud.txt
 	@echo "Installing the local cloud into .venv-cloud (half a minute, once)"
@@ -34,16 +34,20 @@ setup:  ## Install everything into .venv and .venv-cloud
 	@touch $@
 
 run: setup  ## Simulate sensors against a local cloud and report moving averages into out/
-	@$(BIN)/python -m simulator demo
+	@$(BIN)/python -m localcloud run
 
 demo: setup  ## Keep sensors, schedule and dashboard running in a local cloud, until Ctrl-C
-	@$(BIN)/python -m simulator watch
+	@$(BIN)/python -m localcloud demo
 
 cloud: setup  ## Start the local cloud with the app deployed, until Ctrl-C
-	@$(BIN)/python -m simulator cloud
+	@$(BIN)/python -m localcloud cloud
 
 local: setup  ## Serve the routes on port 8000 against a running `make cloud`
-	@$(BIN)/python -m simulator local
+	@$(BIN)/python -m localcloud local
+
+token: setup  ## Mint a bearer token for SUBJECT (optional: LOCATION, SCOPE, DAYS, STAGE)
+	@$(BIN)/python -m ops token --stage $(or $(STAGE),dev) --subject "$(SUBJECT)" \
+		$(addprefix --location ,$(LOCATION)) $(addprefix --scope ,$(SCOPE)) $(addprefix --days ,$(DAYS))
 
 lint: setup  ## Check style, types, import rules, dependencies, and for dead code
 	@$(BIN)/ruff check .
@@ -83,18 +87,18 @@ package: setup  ## Build the deployment package of STAGE (default dev) into .loc
 	@AWS_DEFAULT_REGION=$${AWS_DEFAULT_REGION:-us-east-1} $(BIN)/chalice package --stage $(or $(STAGE),dev) .local/package
 
 plan: setup  ## Show what deploying STAGE would change, and write the plan to .local/
-	@$(BIN)/python -m infra.deploy plan $(STAGE)
+	@$(BIN)/python -m ops plan $(STAGE)
 
 deploy: setup  ## Deploy STAGE: its resources, then the application (PLAN=file applies a plan unasked)
-	@$(BIN)/python -m infra.deploy deploy $(STAGE) $(if $(PLAN),--plan $(PLAN))
+	@$(BIN)/python -m ops deploy $(STAGE) $(if $(PLAN),--plan $(PLAN))
 
 destroy: setup  ## Remove STAGE from the account, which dev alone allows
-	@$(BIN)/python -m infra.deploy destroy $(STAGE)
+	@$(BIN)/python -m ops destroy $(STAGE)
 
 triage: setup  ## Build the ZIP of the function for dead letters
-	@$(BIN)/python infra/build_triage.py
+	@$(BIN)/python -m ops triage
 
 clean:  ## Remove everything that is not in the repository
 	rm -rf .venv .venv-cloud .venv-checkov .local out mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run demo cloud local lint audit mutants test bench package plan deploy destroy triage clean
+.PHONY: help setup run demo cloud local token lint audit mutants test bench package plan deploy destroy triage clean

@@ -5,97 +5,44 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Container
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.logging.utils import copy_config_to_registered_loggers
 from botocore.exceptions import BotoCoreError, ClientError
-from chalice.app import AuthRequest, AuthResponse, Chalice, CloudWatchEvent, Rate, Request, Response, SQSEvent
+from chalice.app import AuthRequest, AuthResponse, Chalice, CloudWatchEvent, Rate, Response, SQSEvent
 from msgspec import structs
 
 from chalicelib import errors
-from chalicelib.access import UNAVAILABLE, Access, Scope, access_of
-from chalicelib.aws import Aws, time_limit
-from chalicelib.batch import tally_of
-from chalicelib.buffering import read_record
-from chalicelib.counters import Counters
-from chalicelib.dashboard import read_asset, read_page
-from chalicelib.http_cache import entity_tag, known_runs
-from chalicelib.http_errors import HTTP_ERRORS, http_refusal
-from chalicelib.readings import parse_id
-from chalicelib.report_reader import Document, ReportQuery
+from chalicelib.analytics.workflow import ReportRequest, RunRequest, SummaryRequest, start_scheduled_run
+from chalicelib.api import http
+from chalicelib.api.access import Scope
+from chalicelib.api.dashboard import read_asset, read_page
+from chalicelib.api.report_reader import ReportQuery
+from chalicelib.aws import Aws
+from chalicelib.fields import parse_id
+from chalicelib.ingest.buffering import read_record
+from chalicelib.metrics import Metrics
 from chalicelib.services import Services
 from chalicelib.settings import load_settings
-from chalicelib.validation import convert, shorten
-from chalicelib.workflow import ReportRequest, RunRequest, SummaryRequest, start_scheduled_run
+from chalicelib.validation import convert
 
 STAGE = os.environ.get("THERMONET_STAGE", "dev")
 # The decorators below need figures of the stage, so this much is read at import.
 SETTINGS = load_settings(STAGE)
 
 app = Chalice(app_name="thermonet", configure_logs=False)
+app.register_middleware(http.shorten_refusal, "http")
 # Chalice's own logger has the same name, so what it logs is JSON too.
 # In ASCII, so that nothing in a text that somebody else has chosen can end a line or steer a terminal.
 logger = Logger(service=app.app_name, json_serializer=functools.partial(json.dumps, default=str))
 logging.getLogger("chalicelib")
 copy_config_to_registered_loggers(logger, include={"chalicelib"})
-counters = Counters(service=app.app_name, stage=STAGE)
+metrics = Metrics(service=app.app_name, stage=STAGE)
 services = Services(SETTINGS, Aws(STAGE), correlation_id=logger.get_correlation_id)
-
-_LONGEST_MESSAGE = 200
-
-
-def answers_errors(view: Callable[..., Any]) -> Callable[..., Any]:
-    """Answer the errors of a view in Chalice's shape, with the status that http_errors gives them."""
-
-    @functools.wraps(view)
-    def answering_view(*args: Any, **kwargs: Any) -> Any:
-        logger.set_correlation_id(_request().context.get("requestId"))
-        try:
-            with time_limit(_seconds_left()):
-                return view(*args, **kwargs)
-        except (BotoCoreError, ClientError) as error:
-            logger.exception("a service behind the request failed")
-            return _error_response(errors.ServiceUnavailableError("a service behind this one failed, try again"), error)
-        except HTTP_ERRORS as error:
-            return _error_response(error, error.__cause__)
-
-    return answering_view
-
-
-def _seconds_left() -> float:
-    context: Any = app.lambda_context
-    return float(context.get_remaining_time_in_millis()) / 1_000
-
-
-def fails_by_name(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give every failure of AWS the one name that the workflow's Retry knows; boto3 has hundreds."""
-
-    @functools.wraps(function)
-    def failing_function(*args: Any) -> Any:
-        try:
-            return function(*args)
-        except (BotoCoreError, ClientError) as error:
-            raise errors.ServiceUnavailableError(str(error)) from error
-
-    return failing_function
-
-
-def _error_response(error: Exception, cause: BaseException | None) -> Response:
-    refusal = http_refusal(error)
-    logger.warning("request refused", extra={"status": refusal.status, "reason": str(error), "cause": repr(cause)})
-    return Response({"Code": refusal.code, "Message": str(error)}, {**refusal.headers}, refusal.status)
-
-
-@app.middleware("http")
-def refuse_briefly(request: Request, answer: Callable[[Request], Response]) -> Response:
-    """Cut what Chalice's own refusals (405, 415) repeat of the request."""
-    response = answer(request)
-    if isinstance(response.body, dict) and "Message" in response.body:
-        response.body["Message"] = shorten(response.body["Message"], _LONGEST_MESSAGE)
-    return response
+routes = http.Routes(app, logger, time.time)
 
 
 # A minute, so that a key that is withdrawn, or keys that cannot be read, are not remembered for long.
@@ -109,17 +56,9 @@ def authorize(request: AuthRequest) -> AuthResponse:
         return AuthResponse(routes=[], principal_id="nobody")
     except errors.ServiceUnavailableError as error:
         logger.exception("no token can be checked")
-        return AuthResponse(routes=["*"], principal_id="unknown", context={UNAVAILABLE: str(error)})
+        return http.unavailable_authorizer_response(error)
     logger.info("token accepted", extra={"subject": access.subject})
-    # The answer is kept for the token, whatever it asks for next.
-    return AuthResponse(routes=["*"], principal_id=access.subject, context=access.to_context())
-
-
-def access_for(scope: Scope) -> Access:
-    """Return what the current request's token allows, or raise NotAuthenticatedError or ForbiddenError."""
-    access = access_of(_request().context.get("authorizer") or {})
-    access.require(scope, time.time())
-    return access
+    return http.authorizer_response(access)
 
 
 # curl -d says form-urlencoded unless told otherwise; the body is JSON all the same.
@@ -129,37 +68,26 @@ def access_for(scope: Scope) -> Access:
     content_types=["application/json", "application/x-www-form-urlencoded"],
     authorizer=authorize,
 )
-@answers_errors
-def post_readings() -> dict[str, Any]:
+@routes.answers_errors
+def post_readings() -> Any:
     """Take a reading or a batch; answer with temperature and status of each."""
-    access = access_for(Scope.WRITE_READINGS)
+    access = routes.access_for(Scope.WRITE_READINGS)
     try:
-        answer = services.ingest.post(_body(_request()), access, app.lambda_context)
+        answer = services.ingest.post(routes.body(), access.allows, app.lambda_context)
     except (errors.ValidationError, errors.ReadingConflictError, errors.BodyTooLargeError):
-        counters.count(RejectedReadings=1)
+        metrics.count(RejectedReadings=1)
         raise
-    tally = tally_of(answer)
-    logger.info("readings answered", extra=tally)
-    counters.count(
-        AcceptedReadings=tally["accepted"], BrokenReadings=tally["broken"], RejectedReadings=tally["rejected"]
-    )
-    return answer
-
-
-def _body(request: Request) -> bytes:
-    try:
-        body = request.raw_body
-    except ValueError:
-        raise errors.ValidationError("body: not valid Base64 or UTF-8") from None
-    # Chalice gives a missing body as text.
-    return body.encode() if isinstance(body, str) else body
+    counts = structs.asdict(answer.counts)
+    logger.info("readings answered", extra=counts)
+    metrics.count(**{f"{kind.capitalize()}Readings": number for kind, number in counts.items()})
+    return msgspec.to_builtins(answer)
 
 
 @app.route("/sensors/{sensor_id}", authorizer=authorize)
-@answers_errors
+@routes.answers_errors
 def get_sensor(sensor_id: str) -> dict[str, Any]:
     """Tell whether a sensor is broken."""
-    access_for(Scope.READ_REPORTS)
+    routes.access_for(Scope.READ_REPORTS)
     known_id = parse_id("sensor_id", sensor_id)
     broken = services.registry.find(known_id)
     if broken is None:
@@ -168,71 +96,43 @@ def get_sensor(sensor_id: str) -> dict[str, Any]:
 
 
 @app.route("/locations", authorizer=authorize)
-@answers_errors
+@routes.answers_errors
 def get_locations() -> Response:
     """List the latest moving average of every location that the token is for."""
-    access = access_for(Scope.READ_REPORTS)
-    return _document_response(services.report_reader.locations(_known_runs(), access.only_locations))
+    access = routes.access_for(Scope.READ_REPORTS)
+    return http.document_response(services.report_reader.locations(routes.known_runs(), access.only_locations))
 
 
 @app.route("/locations/{location_id}/report", authorizer=authorize)
-@answers_errors
+@routes.answers_errors
 def get_report(location_id: str) -> Response:
     """Return a location's report, from the minute `since` on if the query has it."""
-    access = access_for(Scope.READ_REPORTS)
+    access = routes.access_for(Scope.READ_REPORTS)
     known_id = parse_id("location_id", location_id)
     access.require_location(known_id)
-    query = convert(dict(_request().query_params or {}), ReportQuery)
-    return _document_response(services.report_reader.report(known_id, _known_runs(), query.since))
+    since = routes.query(ReportQuery).since
+    return http.document_response(services.report_reader.report(known_id, routes.known_runs(), since))
 
 
 @app.route("/runs/latest", authorizer=authorize)
-@answers_errors
+@routes.answers_errors
 def get_latest_run() -> Response:
     """Return the summary of the committed run."""
-    access_for(Scope.READ_REPORTS)
-    return _document_response(services.report_reader.latest_run(_known_runs()))
-
-
-def _request() -> Request:
-    return cast("Request", app.current_request)
-
-
-def _known_runs() -> Container[str]:
-    return known_runs(_request().headers.get("if-none-match", ""))
-
-
-def _document_response(document: Document) -> Response:
-    headers: dict[str, str | list[str]] = {
-        "Content-Type": "application/json",
-        "ETag": entity_tag(document.run_id),
-        # What a token may see is its own: no cache may share it, and every use is asked for again.
-        "Cache-Control": "private, no-cache",
-        "Vary": "Authorization",
-    }
-    if document.content is None:
-        return Response("", headers, 304)
-    # As text, since Chalice would encode bytes in base64 and anything else as JSON once more.
-    return Response(document.content.decode(), headers)
+    routes.access_for(Scope.READ_REPORTS)
+    return http.document_response(services.report_reader.latest_run(routes.known_runs()))
 
 
 @app.route("/")
 def get_dashboard() -> Response:
     """Show the dashboard, which asks for data and token by itself."""
-    path = _request().context.get("path", "/")
-    if not path.endswith("/"):
-        # The page finds its files relative to its own address.
-        return Response("", {"Location": f"{path.rpartition('/')[2]}/"}, 307)
-    page = read_page()
-    return Response(page.content, {**page.headers})
+    return http.page_response(read_page(), routes.path())
 
 
 @app.route("/assets/{name}")
-@answers_errors
+@routes.answers_errors
 def get_asset(name: str) -> Response:
     """Serve a script or style of the dashboard."""
-    asset = read_asset(name)
-    return Response(asset.content, {**asset.headers})
+    return http.file_response(read_asset(name))
 
 
 @app.route("/health")
@@ -251,7 +151,7 @@ def buffer_measurements(event: SQSEvent) -> None:
     """Move a batch of queued measurements into the landing area of the bucket."""
     buffered = services.buffer.store([read_record(record) for record in event.to_dict()["Records"]])
     logger.info("batch buffered", extra=msgspec.to_builtins(buffered))
-    counters.count(LandedMeasurements=buffered.measurements, QuarantinedMessages=buffered.quarantined_messages)
+    metrics.count(LandedMeasurements=buffered.measurements, QuarantinedMessages=buffered.quarantined_messages)
 
 
 @app.schedule(Rate(SETTINGS.message_retention_seconds // 60, unit=Rate.MINUTES))
@@ -264,18 +164,23 @@ def start_analytics(event: CloudWatchEvent) -> dict[str, Any]:
     return {"execution_arn": arn}
 
 
+def fails_by_name(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give every failure of AWS the one name that the workflow's Retry knows; boto3 has hundreds."""
+
+    @functools.wraps(function)
+    def failing_function(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except (BotoCoreError, ClientError) as error:
+            raise errors.ServiceUnavailableError(str(error)) from error
+
+    return failing_function
+
+
 @app.lambda_function()
 @fails_by_name
 def receiver(event: Any, _context: Any) -> Any:
-    """Prepare a run of the workflow, one file of new measurements per location; after the reports, sum it up."""
-    if "task" in event:
-        task = convert(event, SummaryRequest)
-        logger.set_correlation_id(task.run_id)
-        summary = services.summarizer.summarize(task)
-        logger.info("run summed up", extra=msgspec.to_builtins(summary))
-        # Here, since a run that fails before has counted nothing.
-        counters.count(**{f"Run{fate.capitalize()}": n for fate, n in structs.asdict(summary.counts).items()})
-        return {"run_id": summary.run_id}
+    """Prepare a run of the workflow: one file of new measurements per location."""
     request = convert(event, RunRequest)
     logger.set_correlation_id(request.run_id)
     answer = services.receiver.receive(request)
@@ -292,3 +197,16 @@ def reporter(event: Any, _context: Any) -> Any:
     answer = services.reporter.report(request)
     logger.info("location reported", extra=msgspec.to_builtins(answer))
     return msgspec.to_builtins(answer)
+
+
+@app.lambda_function()
+@fails_by_name
+def summarizer(event: Any, _context: Any) -> Any:
+    """Sum up a run whose locations are reported."""
+    request = convert(event, SummaryRequest)
+    logger.set_correlation_id(request.run_id)
+    summary = services.summarizer.summarize(request)
+    logger.info("run summed up", extra=msgspec.to_builtins(summary))
+    # Here, since a run that fails before has counted nothing.
+    metrics.count(**{f"Run{kind.capitalize()}": number for kind, number in structs.asdict(summary.counts).items()})
+    return {"run_id": summary.run_id}

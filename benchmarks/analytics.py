@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 import duckdb
@@ -25,12 +25,12 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from chalicelib.analytics.receiver import Receiver
+from chalicelib.analytics.reporter import Reporter
+from chalicelib.analytics.workflow import LocationTask, ReportRequest, RunRequest, SqsInput
 from chalicelib.errors import ObjectNotFoundError
 from chalicelib.ledger import NO_MANIFEST, Manifest, manifest_key
-from chalicelib.receiver import Receiver
-from chalicelib.reporter import Reporter
 from chalicelib.settings import AnalyticsSettings, load_settings
-from chalicelib.workflow import LocationTask, ReportRequest, RunRequest, SqsInput
 
 LOCATIONS = 8
 SENSORS = 8_000
@@ -152,11 +152,13 @@ def measure_floor(folder: Path) -> float:
     return time.perf_counter() - started
 
 
-def run_once(folder: Path, hour: int, ledger: FolderLedger, store: FolderStore, settings: AnalyticsSettings) -> Seconds:
+def run_once(folder: Path, hour: int, ledger: FolderLedger, store: Any, settings: AnalyticsSettings) -> Seconds:
     """Run the receiver and all reporters over what has landed, and commit."""
+    receivers_ledger: Any = ledger
+    nothing_broken: Any = NothingBroken()
     run_id = f"hour-{hour:02}"
     started = time.perf_counter()
-    receiver = Receiver(settings, store, ledger, NothingBroken(), uuid4, scratch=folder)
+    receiver = Receiver(settings, store, receivers_ledger, nothing_broken, uuid4, scratch=folder)
     answer = receiver.receive(RunRequest(run_id, STARTED_AT, SqsInput()))
     received = time.perf_counter()
     reporter = Reporter(settings, store, scratch=folder)

@@ -24,7 +24,7 @@ PROJECT = Path(__file__).parent.parent
 sys.path.insert(0, str(PROJECT))
 os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "INFO")
 
-from chalicelib.access import ALL_LOCATIONS, Access, Scope
+from chalicelib.api.access import ALL_LOCATIONS, Access, Scope
 from chalicelib.aws import Resources
 from tests.fakes import ConditionalCheckFailedException
 
@@ -106,7 +106,7 @@ class Bench:
 
         self._app = app.app
         resources = Resources("registry", "idempotency", "ledger", "bucket", "queue", "topic", "machine")
-        stand_in = SimpleNamespace(resources=resources, dynamodb=dynamodb, stage="dev", ssm=None, **clients)
+        stand_in: Any = SimpleNamespace(resources=resources, dynamodb=dynamodb, stage="dev", ssm=None, **clients)
         app.services = Services(app.SETTINGS, stand_in)
 
     def reading(self) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Thermonet, without botocore. A report has a day of minutes; the run knows of 1,0
 """
 
 import argparse
+import contextlib
+import io
 import json
 import statistics
 import sys
@@ -19,11 +21,18 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.ingest import Bench, Item, quietly
-from chalicelib.access import ALL_LOCATIONS, Access, Scope
+from benchmarks.ingest import Bench, Item
+from chalicelib.api.access import ALL_LOCATIONS, Access, Scope
 from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key
-from chalicelib.report import Minute, Report
-from chalicelib.run_summary import LocationLatest, LocationsSummary, RunSummary, locations_summary_key, run_summary_key
+from chalicelib.reports import (
+    LocationLatest,
+    LocationsSummary,
+    Minute,
+    Report,
+    RunSummary,
+    locations_summary_key,
+    run_summary_key,
+)
 from chalicelib.thermistor import StatusLimits
 
 REQUESTS = 2_000
@@ -148,7 +157,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
-    figures = quietly(measure_routes)
+    with contextlib.redirect_stdout(io.StringIO()):
+        figures = measure_routes()
     print(f"{'route':30} {'p50 µs':>8} {'p99 µs':>8} {'bytes':>8}  AWS calls")
     for name, one in figures.items():
         calls = ", ".join(one["aws_calls"])

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from chalicelib.readings import Measurement
+from chalicelib.measurements import Measurement
 
 LANDING_PREFIX = "landing/"
 # Where what cannot be read is kept for people.

@@ -7,24 +7,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from chalicelib.alerts import Alerts
+from chalicelib.analytics.summarizer import Summarizer
+from chalicelib.api.report_reader import ReportReader
+from chalicelib.api.tokens import SigningKeys, Tokens, signing_keys_parameter
 from chalicelib.aws import Aws
 from chalicelib.broken_count import BrokenCount
-from chalicelib.buffering import Buffer
-from chalicelib.idempotency import Once
-from chalicelib.ingest import Ingest
+from chalicelib.ingest.alerts import Alerts
+from chalicelib.ingest.buffering import Buffer
+from chalicelib.ingest.idempotency import Idempotency
+from chalicelib.ingest.measurement_queue import MeasurementQueue
+from chalicelib.ingest.posting import Ingest
+from chalicelib.ingest.registry import SensorRegistry
 from chalicelib.ledger import Ledger
-from chalicelib.measurement_queue import MeasurementQueue
 from chalicelib.object_store import ObjectStore
-from chalicelib.registry import SensorRegistry
-from chalicelib.report_reader import ReportReader
 from chalicelib.settings import Settings
-from chalicelib.summarizer import Summarizer
-from chalicelib.tokens import SigningKeys, Tokens, signing_keys_parameter
 
 if TYPE_CHECKING:
-    from chalicelib.receiver import Receiver
-    from chalicelib.reporter import Reporter
+    from chalicelib.analytics.receiver import Receiver
+    from chalicelib.analytics.reporter import Reporter
 
 
 class Services:
@@ -42,7 +42,7 @@ class Services:
         return Ingest(
             thermistor=settings.thermistor,
             oldest_age=timedelta(hours=settings.analytics.history_hours),
-            once=Once(settings.idempotency, resources.idempotency_table, dynamodb),
+            idempotency=Idempotency(settings.idempotency, resources.idempotency_table, dynamodb),
             registry=self.registry,
             queue=MeasurementQueue(resources.queue_url, self.aws.sqs, self._correlation_id),
             alerts=Alerts(
@@ -66,7 +66,7 @@ class Services:
     def receiver(self) -> "Receiver":
         """What prepares a run."""
         # DuckDB is for the two processes that compute; no other pays for its import.
-        from chalicelib.receiver import Receiver  # noqa: PLC0415
+        from chalicelib.analytics.receiver import Receiver  # noqa: PLC0415
 
         return Receiver(
             self._settings.analytics,
@@ -79,7 +79,7 @@ class Services:
     @cached_property
     def reporter(self) -> "Reporter":
         """What reports on a location."""
-        from chalicelib.reporter import Reporter  # noqa: PLC0415
+        from chalicelib.analytics.reporter import Reporter  # noqa: PLC0415
 
         return Reporter(self._settings.analytics, self._store)
 

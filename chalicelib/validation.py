@@ -1,6 +1,8 @@
 """Turns untrusted objects into typed values; every error names the field and the rule it breaks."""
 
+import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +28,22 @@ def convert(value: Any, type_: type[T]) -> T:
         raise ValidationError(_describe(str(error))) from None
     except OverflowError:
         raise ValidationError("body: a number is too large") from None
+
+
+def decode_body(body: bytes) -> Any:
+    """Decode JSON from outside; raises ValidationError for anything but plain, unambiguous JSON in UTF-8."""
+    try:
+        decoded = json.loads(body.decode("utf-8"), object_pairs_hook=_unique_keys)
+        if b"\\u" in body:
+            # An escaped half of a surrogate pair is no text that anything behind could store.
+            json.dumps(decoded, ensure_ascii=False).encode("utf-8")
+        return decoded
+    except (UnicodeDecodeError, UnicodeEncodeError):
+        raise ValidationError("body: not valid UTF-8") from None
+    except RecursionError:
+        raise ValidationError("body: nested too deeply") from None
+    except ValueError as error:
+        raise ValidationError(f"body: not valid JSON: {shorten(str(error))}") from None
 
 
 def decode_json(text: str | bytes, type_: type[T], name: str) -> T:
@@ -85,3 +103,11 @@ def within(place: str, error: ValidationError) -> str:
 def shorten(text: str, longest: int = _LONGEST_ECHO) -> str:
     """Cut a text that quotes its input to a length that is safe to log and to answer."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) == len(pairs):
+        return mapping
+    ((key, _),) = Counter(name for name, _ in pairs).most_common(1)
+    raise ValidationError(f"{shorten(key)}: the field is given twice")

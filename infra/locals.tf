@@ -21,6 +21,7 @@ locals {
     start_analytics     = "${local.prefix}-start_analytics"
     receiver            = "${local.prefix}-receiver"
     reporter            = "${local.prefix}-reporter"
+    summarizer          = "${local.prefix}-summarizer"
   }
   function_arns = {
     for function, name in local.functions :

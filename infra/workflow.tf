@@ -5,6 +5,7 @@ locals {
   workflow_definition = templatefile("${path.module}/../stepfunctions/analytics.asl.json", {
     receiver_arn    = local.function_arns.receiver
     reporter_arn    = local.function_arns.reporter
+    summarizer_arn  = local.function_arns.summarizer
     topic_arn       = aws_sns_topic.alerts.arn
     ledger_table    = aws_dynamodb_table.analytics_runs.name
     bucket          = aws_s3_bucket.data.id
@@ -61,7 +62,7 @@ data "aws_iam_policy_document" "workflow" {
   statement {
     sid       = "CallTheFunctions"
     actions   = ["lambda:InvokeFunction"]
-    resources = [local.function_arns.receiver, local.function_arns.reporter]
+    resources = [for function in ["receiver", "reporter", "summarizer"] : local.function_arns[function]]
   }
 
   statement {

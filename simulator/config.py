@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from chalicelib.readings import BATCH_READINGS_MAX
+from chalicelib.ingest.readings import BATCH_READINGS_MAX
 
 SENSORS_MAX = 100_000
 

@@ -4,7 +4,7 @@ import pytest
 
 from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ObjectNotFoundError
-from chalicelib.registry import SensorRegistry
+from chalicelib.ingest.registry import SensorRegistry
 
 REGISTRY_TABLE = "thermonet-dev-sensor-registry"
 LEDGER_TABLE = "thermonet-dev-analytics-runs"

@@ -15,10 +15,10 @@ from uuid import UUID
 import msgspec
 from botocore.exceptions import ClientError
 
-from chalicelib.buffering import Buffer, QueuedMessage
+from chalicelib.ingest.buffering import Buffer, QueuedMessage
 from chalicelib.landing import LANDING_PREFIX, QUARANTINE_PREFIX
 from chalicelib.ledger import NO_MANIFEST, Manifest, manifest_key
-from chalicelib.run_summary import locations_summary_key
+from chalicelib.reports import locations_summary_key
 from tests.contracts import LEDGER_TABLE
 from tests.factories import NOW, analytics_settings
 from tests.fake_s3 import FakeObjectStore, FakePaginator

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from chalicelib.buffering import QueuedMessage
+from chalicelib.ingest.buffering import QueuedMessage
+from chalicelib.ingest.readings import Reading
 from chalicelib.landing import LandedMeasurement
-from chalicelib.readings import Reading
 from chalicelib.settings import AlertSettings, AnalyticsSettings, IdempotencySettings
 from chalicelib.thermistor import Coefficients, ResistanceRange, Status, StatusLimits, Thermistor
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from chalicelib.landing import LandedMeasurement
-from chalicelib.report import Minute
+from chalicelib.reports import Minute
 from tests.factories import MINUTE
 
 

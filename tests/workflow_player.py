@@ -14,17 +14,17 @@ from uuid import UUID, uuid4
 import msgspec
 from botocore.exceptions import ClientError
 
+from chalicelib.analytics.receiver import Receiver
+from chalicelib.analytics.reporter import Reporter
+from chalicelib.analytics.summarizer import Summarizer
+from chalicelib.analytics.workflow import ReportRequest, RunRequest, SummaryRequest
 from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ObjectNotFoundError
 from chalicelib.ledger import Ledger, Manifest
 from chalicelib.object_store import ObjectStore
-from chalicelib.receiver import Receiver
-from chalicelib.report import Report
-from chalicelib.reporter import Reporter
+from chalicelib.reports import Report
 from chalicelib.settings import AnalyticsSettings
-from chalicelib.summarizer import Summarizer
 from chalicelib.validation import convert
-from chalicelib.workflow import ReportRequest, RunRequest, SummaryRequest
 from tests.contracts import LEDGER_TABLE
 from tests.factories import NOW, STATUS_LIMITS
 
@@ -200,9 +200,9 @@ class Process:
         """Call a function as app.py does."""
         if function == "${reporter_arn}":
             return self.reporter.report(convert(payload, ReportRequest))
-        assert function == "${receiver_arn}"
-        if "task" in payload:
+        if function == "${summarizer_arn}":
             return self.summarizer.summarize(convert(payload, SummaryRequest))
+        assert function == "${receiver_arn}"
         return self.receiver.receive(convert(payload, RunRequest))
 
 

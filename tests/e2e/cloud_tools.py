@@ -14,10 +14,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from simulator.cloud import Cloud
-from simulator.emulator import PROJECT
-from simulator.polling import polls
-from simulator.stack import function_name
+from localcloud.cloud import Cloud
+from localcloud.polling import polls
+from localcloud.stack import function_name
+from ops.project import PROJECT
 
 # Runs are named after the second that they are started for, and tests start more than one in a second.
 _seconds_ahead = count(1)

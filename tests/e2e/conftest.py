@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.cloud import Cloud, deploy_stage, local_cloud
+from localcloud.cloud import Cloud, deploy_stage, local_cloud
 from tests.e2e.browser import Page, open_browser
 from tests.e2e.stub_api import StubApi, serve
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from simulator.cloud import Cloud
-from simulator.tokens import mint_token, read_keys
+from localcloud.cloud import Cloud
+from ops.tokens import mint_token, read_keys
 from tests.e2e.browser import Page, needs_chromium
 from tests.e2e.cloud_tools import post_reading
 

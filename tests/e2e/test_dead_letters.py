@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from simulator.cloud import Cloud
+from localcloud.cloud import Cloud
 from tests.e2e.cloud_tools import call, post_reading, retried_at_once, wait_for, without_action
 from tests.infra.terraform_files import INFRA, load
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.emulator import PROJECT
+from ops.project import PROJECT
 from tests.e2e.naive_moving_average import TOLERANCE_CELSIUS, greatest_difference
 
 ONE_BY_ONE = """
@@ -31,7 +31,7 @@ def run_demo(folder: Path, config: str) -> str:
     path = folder / "demo.yaml"
     path.write_text(config)
     done = subprocess.run(
-        [sys.executable, "-m", "simulator", "demo", f"--out={folder / 'out'}", "--seed=7", f"--config={path}"],
+        [sys.executable, "-m", "localcloud", "run", f"--out={folder / 'out'}", "--seed=7", f"--config={path}"],
         cwd=PROJECT,
         capture_output=True,
         text=True,

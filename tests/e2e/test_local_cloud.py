@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from simulator.cloud import Cloud, LocalCloudError, client_factory
-from simulator.emulator import PROJECT
+from localcloud.cloud import Cloud, LocalCloudError, client_factory
+from ops.project import PROJECT
 from tests.e2e.cloud_tools import chalice_local, free_port, listens, log_lines, post_reading, wait_for
 
-SERVE = "import sys, pathlib; from simulator import local_cloud; "
-SERVE_CLOUD = SERVE + "sys.exit(local_cloud.serve_cloud('dev', pathlib.Path(sys.argv[1])))"
-SERVE_LOCAL = SERVE + "sys.exit(local_cloud.serve_local('dev', int(sys.argv[2]), pathlib.Path(sys.argv[1])))"
+SERVE = "import sys, pathlib; from localcloud import serve; "
+SERVE_CLOUD = SERVE + "sys.exit(serve.serve_cloud('dev', pathlib.Path(sys.argv[1])))"
+SERVE_LOCAL = SERVE + "sys.exit(serve.serve_local('dev', int(sys.argv[2]), pathlib.Path(sys.argv[1])))"
 
 
 def get(url: str) -> Any:

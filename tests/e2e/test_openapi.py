@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
-from simulator.cloud import Cloud
-from simulator.emulator import PROJECT
+from localcloud.cloud import Cloud
+from ops.project import PROJECT
 from tests.e2e.cloud_tools import chalice_local
 
 # Of each operation, with valid and with invalid input: a thousand requests. 1,200 make it more than 10,000.

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from simulator.emulator import PROJECT
-from simulator.packaging import KEPT_SERVICES, Package, PackagingError, build_package, build_wheels
+from ops.packaging import KEPT_SERVICES, Package, PackagingError, build_package, build_wheels
+from ops.project import PROJECT
 
 # What each requirement is imported as; a new requirement needs its line here.
 MODULES = {

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from simulator.cloud import Cloud, LocalCloudError
-from simulator.emulator import PROJECT
+from localcloud.cloud import Cloud, LocalCloudError
+from ops.project import PROJECT
 from tests.e2e.cloud_tools import (
     deployed_policy,
     log_lines,

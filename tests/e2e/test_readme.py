@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 import pytest
 
-from simulator.emulator import PROJECT
+from ops.project import PROJECT
 from tests.e2e.cloud_tools import wait_for
 from tests.e2e.test_local_cloud import processes_of
 
@@ -37,8 +37,8 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     for name in (".venv", ".venv-cloud", ".local/wheels", ".local/lambda-wheels", ".local/packages"):
         (tmp_path / name).symlink_to(PROJECT / name)
     # As many sensors as the README's would keep the machine busy for longer than the test is worth.
-    for name in ("config.yaml", "watch.yaml"):
-        (tmp_path / "simulator" / name).write_text(SMALL_LOAD)
+    for name in ("simulator/config.yaml", "localcloud/demo.yaml"):
+        (tmp_path / name).write_text(SMALL_LOAD)
     yield tmp_path
     wait_for(lambda: processes_of(tmp_path) == [])
 

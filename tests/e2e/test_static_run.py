@@ -2,7 +2,7 @@
 
 import json
 
-from simulator.cloud import Cloud
+from localcloud.cloud import Cloud
 
 CSV = """sensor_id,location_id,temperature,timestamp
 1,cellar,20.5,2026-01-31T09:00:01Z

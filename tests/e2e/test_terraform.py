@@ -14,9 +14,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from simulator.cloud import client_factory, deploy_stage
-from simulator.emulator import PROJECT, REGION, Emulator, running_emulator
-from simulator.stack import Resources
+from localcloud.cloud import client_factory, deploy_stage
+from localcloud.emulator import Emulator, running_emulator
+from localcloud.stack import Resources
+from ops.project import PROJECT, REGION
 from tests.e2e.cloud_tools import call, post_reading, run_analytics, wait_for
 
 STAND_IN = PROJECT.parent / "shared" / "tools" / "tfaws"

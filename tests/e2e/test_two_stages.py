@@ -1,6 +1,6 @@
 """Both stages in one account, and neither in the other's way."""
 
-from simulator.cloud import Cloud
+from localcloud.cloud import Cloud
 from tests.e2e.cloud_tools import post_reading, run_analytics
 
 

@@ -16,11 +16,11 @@ from chalice.test import Client
 from moto import mock_aws
 from msgspec import structs
 
+from chalicelib.api.tokens import signing_keys_parameter
 from chalicelib.settings import load_settings
-from chalicelib.tokens import signing_keys_parameter
+from localcloud.stack import create_resources
+from ops.tokens import mint_token
 from simulator.__main__ import main
-from simulator.stack import create_resources
-from simulator.tokens import mint_token
 from tests.functional.simulator_stub import CONFIG, serve_stub
 
 STAGE = "dev"

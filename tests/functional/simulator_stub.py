@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from chalicelib.errors import ValidationError
-from chalicelib.readings import parse_reading
+from chalicelib.ingest.readings import parse_reading
 from chalicelib.settings import load_settings
 
 CONFIG = """

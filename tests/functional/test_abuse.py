@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from chalicelib.access import ALL_LOCATIONS, Access, Scope
+from chalicelib.api.access import ALL_LOCATIONS, Access, Scope
 from tests.factories import posted
 from tests.functional.test_post_readings import ago
 
@@ -284,7 +284,7 @@ def test_what_a_batch_repeats_of_a_bad_reading_is_short(stage, text):
 
 
 def test_a_subject_made_for_logs_stays_on_its_line(stage, log_lines):
-    from simulator.tokens import mint_token
+    from ops.tokens import mint_token
     from tests.functional.conftest import SIGNING_KEYS
 
     token = mint_token(SIGNING_KEYS, '\n{"level": "INFO"}\u2028\u009b31m')

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from chalicelib.readings import format_time
+from chalicelib.fields import format_time
 from tests.crash_harness import ExecutionAbortedError, Fault, World
 from tests.factories import NOW, measurement_fields
 from tests.workflow_player import Execution

@@ -167,7 +167,7 @@ def test_keys_left_unread_for_good_are_503_with_nothing_half_reported(stage, mon
 
     many = {"readings": [posted(sensor_id=str(number), timestamp=TIME) for number in range(8)]}
     with monkeypatch.context() as throttling:
-        throttling.setattr("chalicelib.registry._WAITS_SECONDS", (0, 0, 0))
+        throttling.setattr("chalicelib.ingest.registry._WAITS_SECONDS", (0, 0, 0))
         throttling.setattr(BaseClient, "_make_api_call", throttled)
         assert_unavailable(stage.post(many))
         assert stage.queued() == []

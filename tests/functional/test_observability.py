@@ -62,7 +62,7 @@ def test_a_run_counts_what_became_of_its_measurements(stage: Stage, capsys: pyte
     (task,) = json.loads(stage.object(prepared["locations_key"]))
     stage.lambdas.invoke("reporter", {"run_id": "run-1", "started_at": RUN["started_at"], "task": task})
     assert metrics(capsys) == {}, "nothing before the run is about to be committed"
-    stage.lambdas.invoke("receiver", {"task": "summarize", "run_id": "run-1"})
+    stage.lambdas.invoke("summarizer", {"run_id": "run-1"})
     assert metrics(capsys) == {
         "RunMeasurements": 1,
         "RunDuplicates": 2,

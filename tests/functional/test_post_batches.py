@@ -161,7 +161,7 @@ def test_what_is_remembered_of_a_batch_of_a_hundred_is_small(stage):
 def test_a_reading_without_a_time_that_was_queued_before_its_request_failed_is_queued_again_under_one_time(
     stage, monkeypatch
 ):
-    from chalicelib.measurement_queue import MeasurementQueue
+    from chalicelib.ingest.measurement_queue import MeasurementQueue
 
     send = MeasurementQueue.send
 

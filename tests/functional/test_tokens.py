@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from chalicelib.landing import encode_landing
-from simulator.tokens import mint_token
+from ops.tokens import mint_token
 from tests.factories import NOW, landed, posted
 from tests.fakes import service_error
 from tests.functional.conftest import SIGNING_KEYS
@@ -130,7 +130,7 @@ def test_a_token_that_has_expired_is_told_so(stage):
 def test_a_token_may_expire_while_the_gateway_still_remembers_it(stage, monkeypatch):
     token = sign(CLAIMS)
     assert post(stage, token).status_code == 200
-    monkeypatch.setattr("app.time.time", lambda: CLAIMS["exp"] + 1)
+    monkeypatch.setattr("app.routes._clock", lambda: CLAIMS["exp"] + 1)
     assert_refused(post(stage, token, value=3000), 401, "token: it has expired")
 
 
@@ -221,7 +221,7 @@ def test_a_key_too_short_to_be_safe_is_no_key(stage):
 
 
 def test_a_route_that_the_gateway_would_let_through_without_an_access_is_closed(stage):
-    from chalicelib.access import access_of
+    from chalicelib.api.access import access_of
     from chalicelib.errors import NotAuthenticatedError
 
     for context in ({}, {"access": ""}, {"access": "{}"}, {"access": None}, {"principalId": "x"}):

@@ -140,7 +140,7 @@ def _of_library(scope: _Scope) -> set[str]:
 def _scopes() -> dict[str, _Scope]:
     """Index chalicelib: every class by name, and under "" the functions of all modules."""
     scopes = {"": _Scope()}
-    for file in sorted((PROJECT / "chalicelib").glob("*.py")):
+    for file in sorted((PROJECT / "chalicelib").rglob("*.py")):
         for node in ast.parse(file.read_text()).body:
             if isinstance(node, ast.FunctionDef):
                 scopes[""].functions[node.name] = node

@@ -9,10 +9,10 @@ from functools import cache
 from typing import Any
 from uuid import uuid4
 
-from chalicelib.buffering import Buffer
+from chalicelib.api.report_reader import ReportReader
+from chalicelib.ingest.buffering import Buffer
 from chalicelib.landing import landing_key
 from chalicelib.ledger import Ledger
-from chalicelib.report_reader import ReportReader
 from tests.factories import NOW, analytics_settings, measurement_fields, message
 from tests.fake_s3 import FakeObjectStore
 from tests.fakes import FakeDynamoDb

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.ingest.readings import ReadingCounts
 from chalicelib.ledger import Counts
 from chalicelib.settings import load_settings
 from tests.infra.terraform_files import INFRA, PROJECT, local_values, resources
@@ -54,8 +55,10 @@ def test_silence_for_two_intervals_rings(stage: str) -> None:
 def test_the_metrics_that_are_looked_at_are_those_that_are_emitted() -> None:
     code = (PROJECT / "app.py").read_text()
     emitted = set(re.findall(r"\b([A-Z][a-z]+(?:Readings|Measurements|Messages))\b", code))
-    assert "Run{fate.capitalize()}" in code
-    emitted |= {f"Run{fate.capitalize()}" for fate in Counts.__struct_fields__}
+    assert "Run{kind.capitalize()}" in code
+    emitted |= {f"Run{kind.capitalize()}" for kind in Counts.__struct_fields__}
+    assert "{kind.capitalize()}Readings" in code
+    emitted |= {f"{kind.capitalize()}Readings" for kind in ReadingCounts.__struct_fields__}
     dashboard = (INFRA / "dashboard.tf").read_text()
     declared = dashboard.partition("for name in [")[2].partition("]")[0]
     assert set(re.findall(r'"(\w+)"', declared)) == emitted

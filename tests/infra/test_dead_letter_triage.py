@@ -1,11 +1,8 @@
 """Dead letters are told about, sent back or set aside, and none is lost on the way."""
 
-import importlib.util
 import json
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from types import ModuleType
 from typing import Any
 
 import boto3
@@ -13,25 +10,10 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from tests.infra.terraform_files import INFRA
+from ops import dead_letter_triage as function
 
 GOOD = '[{"sensor_id":"1"}]'
 NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
-
-
-def load_function() -> ModuleType:
-    """Import the function as Lambda does, by its file."""
-    path = INFRA / "dead_letter_triage" / "dead_letter_triage.py"
-    spec = importlib.util.spec_from_file_location("dead_letter_triage", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["dead_letter_triage"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-function = load_function()
 
 
 class Account:

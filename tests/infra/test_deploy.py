@@ -9,8 +9,8 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from infra import deploy as deployment
-from infra.deploy import DeployError, Target, check
+from ops import deploy as deployment
+from ops.deploy import DeployError, Target, check
 from tests.infra.terraform_files import INFRA, load
 
 NOTE = json.dumps(
@@ -70,7 +70,7 @@ def has_terraform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     target = Target("dev", "us-east-1", "states")
-    monkeypatch.setattr(deployment, "_PROJECT", tmp_path)
+    monkeypatch.setattr(deployment, "PROJECT", tmp_path)
     tools = Tools(target.remembered_by_chalice)
     monkeypatch.setattr(deployment, "_run", tools.run)
     return tools

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from simulator.__main__ import command_parser
-from simulator.emulator import PROJECT
+from localcloud import __main__ as localcloud
+from ops import __main__ as ops
+from ops.project import PROJECT
+from simulator import __main__ as simulator
 
 FILES = {Path(name) for name in subprocess.check_output(["git", "ls-files"], cwd=PROJECT, text=True).split()}
 DOCUMENTS = {str(path): (PROJECT / path).read_text() for path in sorted(FILES) if path.suffix == ".md"}
@@ -25,7 +27,10 @@ SHELL_LINES = [
     for line in block.replace("\\\n", " ").splitlines()
     if line
 ]
-SIMULATOR_LINES = sorted({line for _, line in SHELL_LINES if "-m simulator" in line})
+PARSERS = {"simulator": simulator.command_parser, "localcloud": localcloud.command_parser, "ops": ops.command_parser}
+COMMAND_LINES = sorted(
+    {match[0] for _, line in SHELL_LINES if (match := re.search(r"-m (simulator|localcloud|ops)\b.*", line))}
+)
 
 # What CI does not run itself, a test runs by its command: the words of the target's recipe that it uses.
 RUN_BY_TESTS = {
@@ -37,6 +42,7 @@ RUN_BY_TESTS = {
     "deploy": ("tests/infra/test_deploy.py", "deploy"),
     "destroy": ("tests/infra/test_deploy.py", "destroy"),
     "triage": ("tests/infra/test_terraform_files.py", "build_triage"),
+    "token": ("tests/functional/test_token_command.py", '"token"'),
 }
 
 
@@ -87,7 +93,9 @@ def test_every_target_that_people_are_told_of_is_run_by_ci_or_a_test() -> None:
     assert told - by_ci - by_tests - {"setup"} == set()
 
 
-@pytest.mark.parametrize("line", SIMULATOR_LINES)
-def test_every_command_of_the_simulator_is_one_that_it_takes(line: str) -> None:
-    arguments = shlex.split(line.partition("-m simulator")[2].replace("$API", "http://localhost"), comments=True)
-    assert command_parser({}).parse_args(arguments).command
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_every_command_line_is_one_that_its_program_takes(line: str) -> None:
+    _, program, *arguments = shlex.split(line.replace("$API", "http://localhost"), comments=True)
+    # An alias, which hands its arguments on as they are.
+    program = "ops" if arguments[0] == "token" else program
+    assert PARSERS[program]({}).parse_args(arguments)

@@ -11,7 +11,7 @@ import pytest
 from moto import mock_aws
 
 from chalicelib.settings import Settings, load_settings
-from simulator.stack import Resources, create_resources, function_name
+from localcloud.stack import Resources, create_resources, function_name
 from tests.infra.app_code import app_functions
 from tests.infra.terraform_files import PROJECT, in_stage, load, local_values, resources
 from tests.workflow_player import DEFINITION
@@ -83,7 +83,7 @@ def test_terraform_and_the_local_cloud_make_the_same_tables(stage: str, client: 
 def test_idempotency_records_expire_by_the_attribute_that_the_code_writes() -> None:
     (expiry,) = resources("aws_dynamodb_table")["idempotency"]["ttl"]
     assert (expiry["enabled"], expiry["attribute_name"]) == (True, "expiration")
-    assert '"expiration"' in (PROJECT / "chalicelib" / "alerts.py").read_text()
+    assert '"expiration"' in (PROJECT / "chalicelib" / "ingest" / "alerts.py").read_text()
 
 
 def test_every_table_can_be_restored_and_only_devs_can_be_deleted() -> None:

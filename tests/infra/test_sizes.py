@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.emulator import PROJECT
+from ops.project import PROJECT
 
 MODULES = [
     Path(name) for name in subprocess.check_output(["git", "ls-files", "*.py"], cwd=PROJECT, text=True).splitlines()

@@ -4,11 +4,13 @@ import os
 import re
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from infra.build_triage import build
+from ops import dead_letter_triage
+from ops.packaging import build_triage
 from tests.infra.terraform_files import INFRA, PROJECT, load, terraform_files
 
 CHECKOV = PROJECT / ".venv-checkov" / "bin" / "checkov"
@@ -72,6 +74,10 @@ def test_only_the_aws_provider_is_needed() -> None:
 
 
 def test_the_zip_of_the_dead_letter_function_is_that_of_its_source(tmp_path: Path) -> None:
-    fresh = tmp_path / "fresh.zip"
-    build(INFRA / "dead_letter_triage" / "dead_letter_triage.py", fresh)
-    assert fresh.read_bytes() == (INFRA / "dead_letter_triage.zip").read_bytes(), "run `make triage`"
+    first, second = build_triage(tmp_path / "a" / "first.zip"), build_triage(tmp_path / "second.zip")
+    assert first.read_bytes() == second.read_bytes(), "Terraform would see a change where there is none"
+    with zipfile.ZipFile(first) as archive:
+        source = Path(dead_letter_triage.__file__)
+        assert {name: archive.read(name) for name in archive.namelist()} == {source.name: source.read_bytes()}
+    (module,) = (block["dead_letter_triage"] for block in load(INFRA / "dead_letters.tf")["module"])
+    assert module["handler"] == f"{source.stem}.{dead_letter_triage.handle.__name__}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chalicelib.access import ALL_LOCATIONS, UNAVAILABLE, Access, Scope, access_of
+from chalicelib.api.access import ALL_LOCATIONS, UNAVAILABLE, Access, Scope, access_of
 from chalicelib.errors import ForbiddenError, NotAuthenticatedError, ServiceUnavailableError
 
 

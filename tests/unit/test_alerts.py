@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from chalicelib.alerts import Alerts
-from chalicelib.readings import Answer
+from chalicelib.ingest.alerts import Alerts
+from chalicelib.ingest.readings import Answer
 from chalicelib.thermistor import Status
 from tests.factories import NOW, alert_settings
 from tests.fakes import FakeDynamoDb, FakeSns, service_error
@@ -149,7 +149,7 @@ def test_a_failing_claims_table_fails_nothing(new_process, sns, dynamodb, operat
 
 
 def test_a_process_that_has_alerted_about_very_many_sensors_forgets_and_asks_the_table(new_process, sns, monkeypatch):
-    monkeypatch.setattr("chalicelib.alerts._REMEMBERED_MAX", 3)
+    monkeypatch.setattr("chalicelib.ingest.alerts._REMEMBERED_MAX", 3)
     alerts = new_process()
     for _ in range(2):
         for number in range(10):

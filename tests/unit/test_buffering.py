@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.buffering import Buffer, Buffered
 from chalicelib.errors import ServiceUnavailableError
+from chalicelib.fields import format_time
+from chalicelib.ingest.buffering import Buffer, Buffered
 from chalicelib.landing import encode_landing, landing_key, salvage_landing
-from chalicelib.readings import format_time
 from tests.factories import MINUTE, NOW, landed, measurement_fields, message
 from tests.fake_s3 import FakeObjectStore
 

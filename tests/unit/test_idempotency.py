@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.errors import ReadingConflictError, ReadingInProgressError, ServiceUnavailableError
-from chalicelib.idempotency import Once
+from chalicelib.ingest.idempotency import Idempotency
+from chalicelib.ingest.readings import Answer
+from chalicelib.ingest.records import Interrupted
+from chalicelib.thermistor import Status
 from tests.factories import MINUTE, NOW, idempotency_settings, reading
 from tests.fakes import FakeDynamoDb, FakeLambdaContext, service_error
 
@@ -24,21 +27,29 @@ def dynamodb():
 class Effects:
     """A use case that counts its effects and answers with their number."""
 
-    def __init__(self, once):
+    def __init__(self, dynamodb):
         self.count = 0
-        self._once = once
+        self.idempotency = Idempotency(idempotency_settings(), TABLE, dynamodb)
 
-    def take(self, one, context=None):
-        return self._once.run([one], self._act, context or FakeLambdaContext())
+    def take(self, one):
+        (answer,) = self.attempt(one, lambda: self._act(one))
+        return answer
 
-    def _act(self):
+    def attempt(self, one, attempt, context=None):
+        return self.idempotency.run([one], attempt, context or FakeLambdaContext())
+
+    def _act(self, one):
         self.count += 1
-        return {"number": self.count, "float": 0.1 + 0.2, "none": None, "text": "ü"}
+        return [effect(self.count, one)]
+
+
+def effect(number, one):
+    return Answer(one.sensor_id, one.location_id, number + 0.1 + 0.2, Status.OK, one.timestamp or NOW)
 
 
 @pytest.fixture
 def effects(dynamodb):
-    return Effects(Once(idempotency_settings(), TABLE, dynamodb))
+    return Effects(dynamodb)
 
 
 SAME_READINGS = {
@@ -83,11 +94,11 @@ def test_an_accepted_reading_that_comes_again_with_other_content_is_a_conflict(e
     with pytest.raises(ReadingConflictError):
         effects.take(reading(**identity, **change))
     assert effects.count == 1
-    assert effects.take(reading(**identity))["number"] == 1
+    assert effects.take(reading(**identity)) == effect(1, reading(**identity))
 
 
 def test_another_process_gives_the_same_answer(dynamodb, effects):
-    other = Effects(Once(idempotency_settings(), TABLE, dynamodb))
+    other = Effects(dynamodb)
     assert effects.take(reading(timestamp=NOW)) == other.take(reading(timestamp=NOW))
     assert other.count == 0
 
@@ -121,25 +132,25 @@ def test_a_reading_is_remembered_for_its_own_time(dynamodb, effects, one, lifeti
 
 
 def test_a_failed_attempt_leaves_nothing_behind_and_may_be_repeated(dynamodb, effects):
-    once = Once(idempotency_settings(), TABLE, dynamodb)
     error = service_error()
 
     def fail():
         raise error
 
     with pytest.raises(type(error)) as raised:
-        once.run([reading(timestamp=NOW)], fail, FakeLambdaContext())
+        effects.attempt(reading(timestamp=NOW), fail)
     assert raised.value is error
-    assert effects.take(reading(timestamp=NOW))["number"] == 1
+    assert dynamodb.tables[TABLE] == {}
+    assert effects.take(reading(timestamp=NOW)) == effect(1, reading(timestamp=NOW))
 
 
 def test_a_reading_under_way_in_another_process_is_in_progress(dynamodb, effects):
     def meanwhile():
         with pytest.raises(ReadingInProgressError):
             effects.take(reading(timestamp=NOW))
-        return {}
+        return [effect(1, reading(timestamp=NOW))]
 
-    Once(idempotency_settings(), TABLE, dynamodb).run([reading(timestamp=NOW)], meanwhile, FakeLambdaContext())
+    Effects(dynamodb).attempt(reading(timestamp=NOW), meanwhile)
     assert effects.count == 0
 
 
@@ -149,11 +160,10 @@ def test_an_attempt_is_in_progress_no_longer_than_its_lambda_can_run(dynamodb):
     def look():
         (record,) = dynamodb.tables[TABLE].values()
         begun.append(int(record["in_progress_expiration"]["N"]))
-        return {}
+        return [effect(1, reading(timestamp=NOW))]
 
     before_ms = int(time() * 1000)
-    once = Once(idempotency_settings(), TABLE, dynamodb)
-    once.run([reading(timestamp=NOW)], look, FakeLambdaContext(remaining_ms=20_000))
+    Effects(dynamodb).attempt(reading(timestamp=NOW), look, FakeLambdaContext(remaining_ms=20_000))
     assert before_ms + 20_000 <= begun[0] <= int(time() * 1000) + 20_000
 
 
@@ -161,14 +171,19 @@ def test_an_attempt_that_died_is_over_with_its_lambda_and_not_before(dynamodb, e
     def die():
         raise KeyboardInterrupt
 
-    dying = Once(idempotency_settings(), TABLE, dynamodb)
     dynamodb.failing["delete_item"] = service_error()
     with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever it dies of
-        dying.run([reading(timestamp=NOW)], die, FakeLambdaContext())
+        Effects(dynamodb).attempt(reading(timestamp=NOW), die)
     with pytest.raises(ReadingInProgressError):
         effects.take(reading(timestamp=NOW))
     expire(dynamodb, "in_progress_expiration")
-    assert effects.take(reading(timestamp=NOW))["number"] == 1
+    assert effects.take(reading(timestamp=NOW)) == effect(1, reading(timestamp=NOW))
+
+
+def test_an_interrupted_attempt_is_known_to_itself_and_remembered_by_its_time_alone(effects):
+    interrupted = Interrupted(NOW, service_error())
+    assert effects.attempt(reading(), lambda: interrupted) is interrupted
+    assert effects.attempt(reading(), pytest.fail) == Interrupted(NOW)
 
 
 @pytest.mark.parametrize("operation", ["put_item", "update_item"])
@@ -189,7 +204,7 @@ READINGS = st.builds(
 
 @given(st.lists(READINGS, max_size=12))
 def test_however_readings_are_repeated_each_has_one_effect_and_one_answer(deliveries):
-    effects = Effects(Once(idempotency_settings(), TABLE, FakeDynamoDb({TABLE: "id"})))
+    effects = Effects(FakeDynamoDb({TABLE: "id"}))
     answers = {}
     for one in deliveries:
         identity = (one.sensor_id, ("id", one.reading_id) if one.reading_id else ("time", one.timestamp))

@@ -13,7 +13,7 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", ["duckdb", "jwt", "simulator", "moto"])
+@pytest.mark.parametrize("module", ["duckdb", "jwt", "simulator", "localcloud", "ops", "moto"])
 def test_importing_the_app_does_not_import(module: str) -> None:
     assert run_python(f"import sys, app; print({module!r} in sys.modules)") == "False\n"
 

@@ -5,20 +5,21 @@ import json
 import time
 from datetime import timedelta
 
+import msgspec
 import pytest
 from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.access import ALL_LOCATIONS, Access, Scope
-from chalicelib.alerts import Alerts
 from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import BodyTooLargeError, ForbiddenError, ServiceUnavailableError, ValidationError
-from chalicelib.idempotency import Once
-from chalicelib.ingest import Ingest
-from chalicelib.measurement_queue import MeasurementQueue
-from chalicelib.readings import BODY_BYTES_MAX, format_time
-from chalicelib.registry import SensorRegistry
+from chalicelib.fields import format_time
+from chalicelib.ingest.alerts import Alerts
+from chalicelib.ingest.idempotency import Idempotency
+from chalicelib.ingest.measurement_queue import MeasurementQueue
+from chalicelib.ingest.posting import Ingest
+from chalicelib.ingest.readings import BODY_BYTES_MAX
+from chalicelib.ingest.registry import SensorRegistry
 from tests.factories import DAY, MINUTE, NOW, alert_settings, idempotency_settings, posted, thermistor
 from tests.fakes import FakeDynamoDb, FakeLambdaContext, FakeSns, FakeSqs, service_error
 
@@ -31,15 +32,15 @@ class Place:
 
     def __init__(self):
         self.now = NOW
-        self.dynamodb = FakeDynamoDb({"registry": "sensor_id", "once": "id", "ledger": "id"})
+        self.dynamodb = FakeDynamoDb({"registry": "sensor_id", "idempotency": "id", "ledger": "id"})
         self.sns, self.sqs = FakeSns(), FakeSqs()
         self.ingest = Ingest(
             thermistor(),
             DAY,
-            Once(idempotency_settings(), "once", self.dynamodb),
+            Idempotency(idempotency_settings(), "idempotency", self.dynamodb),
             SensorRegistry("registry", BrokenCount("ledger", self.dynamodb), self.dynamodb, lambda _: None),
             MeasurementQueue("queue", self.sqs),
-            Alerts(alert_settings(), "topic", "once", self.sns, self.dynamodb, NOW.timestamp),
+            Alerts(alert_settings(), "topic", "idempotency", self.sns, self.dynamodb, NOW.timestamp),
             lambda: self.now,
         )
 
@@ -47,8 +48,8 @@ class Place:
         return self.post_bytes(json.dumps(body).encode(), *locations)
 
     def post_bytes(self, body, *locations):
-        access = Access("test", NOW.timestamp() + 60, frozenset(Scope), frozenset(locations or {ALL_LOCATIONS}))
-        return self.ingest.post(body, access, FakeLambdaContext())
+        may_post = locations.__contains__ if locations else lambda _: True
+        return msgspec.to_builtins(self.ingest.post(body, may_post, FakeLambdaContext()))
 
     def post_batch(self, *readings, locations=()):
         return self.post({"readings": readings}, *locations)
@@ -125,7 +126,7 @@ def test_a_token_for_the_location_is_enough_alone_and_in_a_batch(place):
 @pytest.mark.parametrize("wrap", [lambda reading: reading, lambda reading: {"readings": [reading]}])
 def test_an_attempt_that_dies_is_in_progress_no_longer_than_its_function_may_run(place, wrap):
     place.post(wrap(posted()))
-    begun = next(item for table, _, item in place.dynamodb.history if table == "once")
+    begun = next(item for table, _, item in place.dynamodb.history if table == "idempotency")
     assert int(begun["in_progress_expiration"]["N"]) == pytest.approx((time.time() + 20) * 1000, abs=10_000)
 
 
@@ -216,7 +217,7 @@ def test_a_failure_that_leaves_nothing_under_a_servers_time_is_forgotten(place, 
         failing.update({"send_message": service_error(), "transact_write_items": service_error()})
     with pytest.raises(ClientError):
         place.post_batch(*readings)
-    assert place.dynamodb.tables["once"] == {}
+    assert place.dynamodb.tables["idempotency"] == {}
 
 
 def test_a_sensor_is_not_latched_before_the_queue_has_its_good_readings(place):

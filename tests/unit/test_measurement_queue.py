@@ -6,8 +6,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.measurement_queue import MESSAGE_BYTES_MAX, pack
-from chalicelib.readings import Measurement
+from chalicelib.ingest.measurement_queue import MESSAGE_BYTES_MAX, pack
+from chalicelib.measurements import Measurement
 from chalicelib.thermistor import Status
 from tests.factories import NOW
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import ValidationError
-from chalicelib.measurement_queue import pack
-from chalicelib.readings import Measurement, decode_measurements
+from chalicelib.ingest.measurement_queue import pack
+from chalicelib.measurements import Measurement, decode_measurements
 from chalicelib.thermistor import Status
 from tests.factories import measurement_fields
 from tests.strategies import IDS, JSON_VALUES, outcome

@@ -214,8 +214,8 @@ def test_duplicates_are_dropped_the_same_way_when_they_do_not_fit_into_memory_at
         for number in range(60)
     ]
     at_once = play([measurements[:40], measurements[40:]])
-    monkeypatch.setattr("chalicelib.grouping._ROWS_PER_BUCKET", rows_at_a_time)
-    monkeypatch.setattr("chalicelib.grouping._LOCATIONS_PER_COPY", 1)
+    monkeypatch.setattr("chalicelib.analytics.deduplication._ROWS_PER_BUCKET", rows_at_a_time)
+    monkeypatch.setattr("chalicelib.analytics.deduplication._LOCATIONS_PER_COPY", 1)
     in_buckets = play([measurements[:40], measurements[40:]])
     assert encoded(in_buckets) == encoded(at_once)
     assert in_buckets.committed().totals == at_once.committed().totals

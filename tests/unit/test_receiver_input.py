@@ -7,11 +7,11 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from chalicelib.analytics.workflow import RunAnswer, RunRequest
 from chalicelib.errors import ObjectNotFoundError, ValidationError
 from chalicelib.landing import encode_landing, landing_key
 from chalicelib.ledger import NO_MANIFEST, Counts, Ledger, report_key, run_of_report
 from chalicelib.validation import convert
-from chalicelib.workflow import RunAnswer, RunRequest
 from tests.contracts import LEDGER_TABLE
 from tests.factories import NOW, ODD_IDS, landed
 from tests.runs import counts, land, new_player
@@ -55,7 +55,7 @@ def test_locations_with_odd_but_legal_ids_each_get_their_own_report(player):
 
 
 def test_more_locations_than_one_copy_takes_each_get_their_report(player, monkeypatch):
-    monkeypatch.setattr("chalicelib.grouping._LOCATIONS_PER_COPY", 4)
+    monkeypatch.setattr("chalicelib.analytics.deduplication._LOCATIONS_PER_COPY", 4)
     land(player, *(landed(str(number), f"l{number}", float(number)) for number in range(9)))
     answer = player.start("run-1", NOW).advance_to("ReportLocations").answer
     tasks = json.loads(player.store.get(answer["locations_key"]))
@@ -85,16 +85,16 @@ def test_a_run_with_nothing_to_do_names_the_run_before_and_no_files(player):
 
 
 def test_every_object_that_a_run_claims_is_in_the_log(player, monkeypatch, caplog):
-    monkeypatch.setattr("chalicelib.receiver._KEYS_PER_LOG_LINE", 2)
+    monkeypatch.setattr("chalicelib.analytics.receiver._KEYS_PER_LOG_LINE", 2)
     keys = [land(player, landed(str(number)), number=number) for number in range(5)]
-    with caplog.at_level("INFO", logger="chalicelib.receiver"):
+    with caplog.at_level("INFO", logger="chalicelib.analytics.receiver"):
         player.run("run-1", NOW)
     logged = [record.landing_keys for record in caplog.records if record.message == "claimed"]
     assert logged == [keys[:2], keys[2:4], keys[4:]]
 
 
 def test_what_is_invalid_adds_up_over_the_portions_in_which_objects_are_loaded(player, monkeypatch):
-    monkeypatch.setattr("chalicelib.receiver._OBJECTS_AT_A_TIME", 2)
+    monkeypatch.setattr("chalicelib.analytics.receiver._OBJECTS_AT_A_TIME", 2)
     for number in range(5):
         player.store.put(landing_key(NOW, UUID(int=number)), gzip.compress(b"{}\n"))
     land(player, landed(), number=9)

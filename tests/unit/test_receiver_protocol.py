@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib.analytics.workflow import RunRequest, SqsInput
 from chalicelib.errors import ServiceUnavailableError
 from chalicelib.ledger import NO_MANIFEST, Counts
-from chalicelib.workflow import RunRequest, SqsInput
 from tests.factories import MINUTE, NOW, landed
 from tests.fakes import service_error
 from tests.runs import counts, land, new_player

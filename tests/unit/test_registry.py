@@ -114,7 +114,7 @@ def test_counters_left_unread_are_no_count(dynamodb):
 
 
 def test_a_process_that_has_seen_very_many_broken_sensors_still_answers_right(dynamodb, monkeypatch):
-    monkeypatch.setattr("chalicelib.registry._REMEMBERED_MAX", 3)
+    monkeypatch.setattr("chalicelib.ingest.registry._REMEMBERED_MAX", 3)
     registry = new_registry(dynamodb)
     sensors = [str(number) for number in range(10)]
     for sensor in sensors:

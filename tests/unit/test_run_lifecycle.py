@@ -4,9 +4,9 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from chalicelib.analytics.workflow import RunRequest, SqsInput
 from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key, state_key
-from chalicelib.run_summary import LocationLatest, LocationsSummary, locations_summary_key, run_summary_key
-from chalicelib.workflow import RunRequest, SqsInput
+from chalicelib.reports import LocationLatest, LocationsSummary, locations_summary_key, run_summary_key
 from tests.factories import HOUR, MINUTE, NOW, analytics_settings, landed
 from tests.runs import counts, land, new_player
 from tests.workflow_player import WorkflowPlayer
@@ -135,7 +135,7 @@ def test_a_receiver_claims_nothing_that_the_committed_run_has_counted(player):
 
 
 def test_seen_files_of_hours_that_can_no_longer_matter_are_deleted(player, monkeypatch):
-    monkeypatch.setattr("chalicelib.receiver._REDELIVERY_MAX", 60 * MINUTE)
+    monkeypatch.setattr("chalicelib.analytics.receiver._REDELIVERY_MAX", 60 * MINUTE)
     for run in range(12):
         land(player, landed(timestamp=NOW + run * 60 * MINUTE), number=run)
         player.run(f"run-{run}", NOW)

@@ -9,11 +9,11 @@ from chalicelib.validation import load_yaml
 from simulator.config import SimulatorConfig
 from simulator.schedule import plan_fleet
 
-SIMULATOR = Path(__file__).parents[2] / "simulator"
+PROJECT = Path(__file__).parents[2]
 
 
 def test_the_shipped_configuration_states_the_defaults():
-    assert load_yaml(SIMULATOR / "config.yaml", SimulatorConfig) == SimulatorConfig()
+    assert load_yaml(PROJECT / "simulator" / "config.yaml", SimulatorConfig) == SimulatorConfig()
 
 
 def test_the_defaults_are_8000_sensors_for_ten_seconds():
@@ -33,7 +33,7 @@ def test_without_being_told_readings_go_one_by_one_and_nothing_goes_wrong():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_the_demo_has_2000_readings_of_all_eight_locations_over_a_quarter_of_an_hour(seed):
-    config = load_yaml(SIMULATOR / "demo.yaml", SimulatorConfig)
+    config = load_yaml(PROJECT / "localcloud" / "run.yaml", SimulatorConfig)
     readings = [reading for sensor in plan_fleet(config, seed) for reading in sensor]
     assert len(readings) >= 2_000
     assert {reading.location_id for reading in readings} == {str(number) for number in range(1, 9)}

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from chalicelib.errors import ValidationError
-from chalicelib.readings import decode_body, parse_reading
+from chalicelib.ingest.readings import parse_reading
+from chalicelib.validation import decode_body
 from simulator.config import FaultsConfig, FleetConfig, SimulatorConfig, TimerConfig
 from simulator.faults import LATE_US, MALFORMATIONS, REPEAT_AFTER_MAX, PlannedReading, add_faults
 from simulator.messages import Delivery, encode_one

@@ -6,8 +6,8 @@ import json
 import duckdb
 import pytest
 
+from chalicelib.analytics.workflow import ReportAnswer, RunAnswer, RunRequest, S3Input, SqsInput
 from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key
-from chalicelib.workflow import ReportAnswer, RunAnswer, RunRequest, S3Input, SqsInput
 from tests.factories import NOW, landed
 from tests.runs import land, new_player
 

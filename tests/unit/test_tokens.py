@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import jwt
 import pytest
 
+from chalicelib.api.tokens import SigningKeys, Tokens
 from chalicelib.errors import NotAuthenticatedError, ServiceUnavailableError
-from chalicelib.tokens import SigningKeys, Tokens
 from tests.fakes import service_error
 
 OLD, NEW = "o" * 32, "n" * 64

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from simulator.stack import WORKFLOW_PATH, StackError, render_workflow
+from localcloud.stack import WORKFLOW_PATH, StackError, render_workflow
 
 VALUES: dict[str, str | int] = {
     "receiver_arn": "arn:receiver",
     "reporter_arn": "arn:reporter",
+    "summarizer_arn": "arn:summarizer",
     "topic_arn": "arn:topic",
     "ledger_table": "runs",
     "bucket": "data",

@@ -1,0 +1,164 @@
+"""How requests are taken apart and answered over HTTP; beside app.py the one module that knows Chalice."""
+
+import functools
+import re
+from collections.abc import Callable, Container
+from typing import Any, NamedTuple, TypeVar, cast
+
+from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
+from chalice.app import AuthResponse, Chalice, Request, Response
+
+from chalicelib import errors
+from chalicelib.api.access import UNAVAILABLE, Access, Scope, access_of
+from chalicelib.api.dashboard import WebFile
+from chalicelib.api.report_reader import Document
+from chalicelib.aws import time_limit
+from chalicelib.validation import convert, shorten
+
+T = TypeVar("T")
+
+_LONGEST_MESSAGE = 200
+_TAG = re.compile(r'(?:W/)?"([^"]*)"')
+
+
+class Refusal(NamedTuple):
+    """Status, code as Chalice spells it, and headers of an answer."""
+
+    status: int
+    code: str
+    headers: dict[str, str]
+
+
+_REFUSALS: dict[type[Exception], Refusal] = {
+    errors.ValidationError: Refusal(400, "BadRequestError", {}),
+    errors.NotAuthenticatedError: Refusal(401, "UnauthorizedError", {}),
+    errors.ForbiddenError: Refusal(403, "ForbiddenError", {}),
+    errors.NotFoundError: Refusal(404, "NotFoundError", {}),
+    errors.ReadingConflictError: Refusal(409, "ConflictError", {}),
+    errors.ReadingInProgressError: Refusal(409, "ConflictError", {"Retry-After": "1"}),
+    errors.BodyTooLargeError: Refusal(413, "PayloadTooLargeError", {}),
+    # Well within the window in which a reading without an id or a time is known as the same.
+    errors.ServiceUnavailableError: Refusal(503, "ServiceUnavailableError", {"Retry-After": "2"}),
+}
+
+
+class Routes:
+    """What the routes of an application share: they take the current request apart, and answer errors."""
+
+    def __init__(self, app: Chalice, logger: Logger, clock: Callable[[], float]) -> None:
+        self._app = app
+        self._logger = logger
+        self._clock = clock
+
+    def answers_errors(self, view: Callable[..., Any]) -> Callable[..., Any]:
+        """Answer the errors of a view in Chalice's shape, each with the status of its kind."""
+
+        @functools.wraps(view)
+        def answering_view(*args: Any, **kwargs: Any) -> Any:
+            self._logger.set_correlation_id(self._request.context.get("requestId"))
+            try:
+                with time_limit(self._app.lambda_context.get_remaining_time_in_millis() / 1_000):
+                    return view(*args, **kwargs)
+            except (BotoCoreError, ClientError) as error:
+                self._logger.exception("a service behind the request failed")
+                unavailable = errors.ServiceUnavailableError("a service behind this one failed, try again")
+                return self._refuse(unavailable, error)
+            except tuple(_REFUSALS) as error:
+                return self._refuse(error, error.__cause__)
+
+        return answering_view
+
+    def access_for(self, scope: Scope) -> Access:
+        """Return what the request's token allows; raises NotAuthenticatedError or ForbiddenError."""
+        access = access_of(self._request.context.get("authorizer") or {})
+        access.require(scope, self._clock())
+        return access
+
+    def body(self) -> bytes:
+        """Return the request's body; raises ValidationError for one in false Base64."""
+        try:
+            body = self._request.raw_body
+        except ValueError:
+            raise errors.ValidationError("body: not valid Base64 or UTF-8") from None
+        # Chalice gives a missing body as text.
+        return body.encode() if isinstance(body, str) else body
+
+    def query(self, type_: type[T]) -> T:
+        """Return what follows the question mark; raises ValidationError."""
+        return convert(dict(self._request.query_params or {}), type_)
+
+    def path(self) -> str:
+        """Return the path that was asked for, the API's stage included."""
+        return str(self._request.context.get("path", "/"))
+
+    def known_runs(self) -> Container[str]:
+        """Return the runs of which the caller has the answer already."""
+        return known_runs(self._request.headers.get("if-none-match", ""))
+
+    @property
+    def _request(self) -> Request:
+        return cast("Request", self._app.current_request)
+
+    def _refuse(self, error: Exception, cause: BaseException | None) -> Response:
+        refusal = next(_REFUSALS[kind] for kind in type(error).__mro__ if kind in _REFUSALS)
+        extra = {"status": refusal.status, "reason": str(error), "cause": repr(cause)}
+        self._logger.warning("request refused", extra=extra)
+        return Response({"Code": refusal.code, "Message": str(error)}, {**refusal.headers}, refusal.status)
+
+
+class AnyTag:
+    """Contains everything: the caller has some version of what it asks for, and any will do."""
+
+    def __contains__(self, tag: object) -> bool:
+        return True
+
+
+def known_runs(if_none_match: str) -> frozenset[str] | AnyTag:
+    """Return the runs that an If-None-Match header lists, weak tags and strong ones alike."""
+    return AnyTag() if if_none_match.strip() == "*" else frozenset(_TAG.findall(if_none_match))
+
+
+def document_response(document: Document) -> Response:
+    """Send a document of a run, or 304 when the caller has it; its entity tag is the run's id."""
+    headers: dict[str, str | list[str]] = {
+        "Content-Type": "application/json",
+        "ETag": f'"{document.run_id}"',
+        # What a token may see is its own: no cache may share it, and every use is asked for again.
+        "Cache-Control": "private, no-cache",
+        "Vary": "Authorization",
+    }
+    if document.content is None:
+        return Response("", headers, 304)
+    # As text, since Chalice would encode bytes in base64 and anything else as JSON once more.
+    return Response(document.content.decode(), headers)
+
+
+def page_response(page: WebFile, path: str) -> Response:
+    """Send the dashboard's page, which finds its files relative to its own address."""
+    if not path.endswith("/"):
+        return Response("", {"Location": f"{path.rpartition('/')[2]}/"}, 307)
+    return file_response(page)
+
+
+def file_response(file: WebFile) -> Response:
+    """Send a file of the dashboard."""
+    return Response(file.content, {**file.headers})
+
+
+def authorizer_response(access: Access) -> AuthResponse:
+    """Let an authentic token in, whatever it asks for next: the gateway keeps the answer for the token."""
+    return AuthResponse(routes=["*"], principal_id=access.subject, context=access.to_context())
+
+
+def unavailable_authorizer_response(error: errors.ServiceUnavailableError) -> AuthResponse:
+    """Let a token that nobody could check through to a route, which answers 503."""
+    return AuthResponse(routes=["*"], principal_id="unknown", context={UNAVAILABLE: str(error)})
+
+
+def shorten_refusal(request: Request, answer: Callable[[Request], Response]) -> Response:
+    """Cut what Chalice's own refusals (405, 415) repeat of the request."""
+    response = answer(request)
+    if isinstance(response.body, dict) and "Message" in response.body:
+        response.body["Message"] = shorten(response.body["Message"], _LONGEST_MESSAGE)
+    return response

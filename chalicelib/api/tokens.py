@@ -1,0 +1,122 @@
+"""Bearer tokens: which are authentic, by the stage's signing keys. HS256 and nothing else."""
+
+import hashlib
+import logging
+import math
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from msgspec import Meta, Struct
+
+from chalicelib.api.access import Access
+from chalicelib.errors import NotAuthenticatedError, ServiceUnavailableError, ValidationError
+from chalicelib.fields import ID_LENGTH_MAX
+from chalicelib.validation import convert, decode_json
+
+if TYPE_CHECKING:
+    from mypy_boto3_ssm import SSMClient
+
+ALGORITHM = "HS256"
+# A key that was taken out of the parameter is refused after this long.
+_KEYS_KEPT_SECONDS = 300.0
+# A flood of tokens with made-up key ids must not become a flood of calls.
+_KEYS_RENEWED_SECONDS_MIN = 30.0
+_TOKEN_CHARACTERS_MAX = 8_192
+SUBJECT_CHARACTERS_MAX = 128
+# RFC 7518 wants a key no shorter than the hash.
+_SECRET_BYTES_MIN = hashlib.sha256().digest_size
+
+logger = logging.getLogger(__name__)
+
+_LocationText = Annotated[str, Meta(pattern=rf"^([A-Za-z0-9_.:-]{{1,{ID_LENGTH_MAX}}}|\*)\Z")]
+
+
+class Claims(Struct, frozen=True):
+    """What Thermonet reads of a token; further claims are the issuer's own business."""
+
+    sub: Annotated[str, Meta(min_length=1, max_length=SUBJECT_CHARACTERS_MAX)]
+    exp: float
+    scope: str
+    locations: Annotated[list[int | _LocationText], Meta(max_length=1_000)]
+
+
+def signing_keys_parameter(stage: str) -> str:
+    """Name the SSM parameter that holds a stage's keys."""
+    return f"/thermonet/{stage}/signing-keys"
+
+
+class SigningKeys:
+    """The stage's keys by key id, read from SSM when needed and kept for some minutes."""
+
+    def __init__(self, parameter_name: str, ssm: "SSMClient", clock: Callable[[], float]) -> None:
+        self._parameter_name = parameter_name
+        self._ssm = ssm
+        self._clock = clock
+        self._keys: dict[str, str] = {}
+        self._read_at = -math.inf
+
+    def find(self, key_id: str | None) -> Iterable[str]:
+        """Return the key of that id, or every key when a token names none.
+
+        Raises ServiceUnavailableError when there are no keys yet and SSM does not answer.
+        """
+        age_seconds = self._clock() - self._read_at
+        unknown = key_id is not None and key_id not in self._keys
+        if age_seconds >= _KEYS_KEPT_SECONDS or (unknown and age_seconds >= _KEYS_RENEWED_SECONDS_MIN):
+            self._read()
+        return tuple(self._keys.values()) if key_id is None else tuple(filter(None, [self._keys.get(key_id)]))
+
+    def _read(self) -> None:
+        try:
+            parameter = self._ssm.get_parameter(Name=self._parameter_name, WithDecryption=True)
+            keys = decode_json(parameter["Parameter"]["Value"], dict[str, str], self._parameter_name)
+        except (BotoCoreError, ClientError, ServiceUnavailableError) as error:
+            if not self._keys:
+                raise ServiceUnavailableError("the signing keys cannot be read") from error
+            logger.exception("the signing keys cannot be read again; those from before are used on")
+        else:
+            self._keys = {key_id: secret for key_id, secret in keys.items() if len(secret) >= _SECRET_BYTES_MIN}
+        self._read_at = self._clock()
+
+
+class Tokens:
+    """Tells authentic tokens from others. What depends on the time or the request is not its matter."""
+
+    def __init__(self, keys: SigningKeys) -> None:
+        self._keys = keys
+
+    def authenticate(self, authorization: str) -> Access:
+        """Return what the token of an `Authorization` header allows, also when it has expired.
+
+        Raises NotAuthenticatedError for anything but `Bearer` and a token that a signing key has signed,
+        ServiceUnavailableError when the keys cannot be read.
+        """
+        scheme, _, token = authorization.strip().partition(" ")
+        if scheme.lower() != "bearer" or not 0 < len(token) <= _TOKEN_CHARACTERS_MAX:
+            raise NotAuthenticatedError("token: must be given as `Authorization: Bearer <token>`")
+        try:
+            claims = convert(self._verify(token), Claims)
+        except ValidationError as error:
+            raise NotAuthenticatedError(f"token: {error}") from None
+        if not math.isfinite(claims.exp):
+            raise NotAuthenticatedError("token: exp: must be finite")
+        locations = frozenset(str(location) for location in claims.locations)
+        return Access(claims.sub, claims.exp, frozenset(claims.scope.split()), locations)
+
+    def _verify(self, token: str) -> Any:
+        # Only the authorizer's process pays for this import.
+        import jwt  # noqa: PLC0415
+
+        try:
+            key_id = jwt.get_unverified_header(token).get("kid")
+            for secret in self._keys.find(key_id):
+                try:
+                    # Whether it has expired is judged at every request, not only when the gateway asks.
+                    options: Any = {"verify_exp": False, "verify_aud": False}
+                    return jwt.decode(token, secret, algorithms=[ALGORITHM], options=options)
+                except jwt.InvalidSignatureError:
+                    continue
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+            raise NotAuthenticatedError(f"token: not valid: {type(error).__name__}") from None
+        raise NotAuthenticatedError("token: no current key has signed it")

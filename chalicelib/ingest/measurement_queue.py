@@ -1,0 +1,57 @@
+"""The queue between ingest and analytics, seen from the sending side."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from chalicelib.measurements import Measurement
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef
+
+# SQS takes 256 KiB with the attributes, of which there is one, for the correlation id.
+MESSAGE_BYTES_MAX = 256 * 1024 - 256
+
+
+class MeasurementQueue:
+    """Sends measurements as SQS messages, with the correlation id of their request when there is one."""
+
+    def __init__(
+        self, queue_url: str, sqs: "SQSClient", correlation_id: Callable[[], str | None] = lambda: None
+    ) -> None:
+        self._queue_url = queue_url
+        self._sqs = sqs
+        self._correlation_id = correlation_id
+
+    def send(self, measurements: list[Measurement]) -> None:
+        """Send the measurements as few messages as hold them.
+
+        When a later message fails the earlier ones are sent; a repetition's duplicates are dropped downstream.
+        """
+        # The batch call would take no more bytes than one message has.
+        for body in pack(measurements):
+            self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=body, MessageAttributes=self._attributes())
+
+    def _attributes(self) -> dict[str, "MessageAttributeValueTypeDef"]:
+        correlation_id = self._correlation_id()
+        return {"correlation_id": {"DataType": "String", "StringValue": correlation_id}} if correlation_id else {}
+
+
+def pack(measurements: list[Measurement], bytes_max: int = MESSAGE_BYTES_MAX) -> Iterator[str]:
+    """Yield JSON arrays of the measurements, in order, each of at most `bytes_max` bytes."""
+    packed: list[bytes] = []
+    size = len(b"[]")
+    for encoded in map(msgspec.json.encode, measurements):
+        if packed and size + len(encoded) > bytes_max:
+            yield _array(packed)
+            packed, size = [], len(b"[]")
+        packed.append(encoded)
+        size += len(encoded) + len(b",")
+    if packed:
+        yield _array(packed)
+
+
+def _array(encoded: list[bytes]) -> str:
+    return (b"[" + b",".join(encoded) + b"]").decode()

@@ -1,0 +1,43 @@
+"""What ingest queues and the analytics count: temperatures of working sensors."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from chalicelib.errors import ValidationError
+from chalicelib.fields import IdText, Timestamp
+from chalicelib.thermistor import TEMPERATURE_MAX_CELSIUS, Status
+from chalicelib.validation import convert, decode_body, within
+
+
+class Measurement(Struct, frozen=True):
+    """A temperature in °C of a working sensor, as it is queued; `value` is the resistance in ohm."""
+
+    sensor_id: IdText
+    location_id: IdText
+    temperature: Annotated[float, Meta(gt=-TEMPERATURE_MAX_CELSIUS, lt=TEMPERATURE_MAX_CELSIUS)]
+    status: Status
+    timestamp: Timestamp
+    value: float
+
+
+def decode_measurements(body: str) -> tuple[list[Measurement], list[str]]:
+    """Decode a queue message into its good measurements and, for each bad one, `<path>: <reason>`.
+
+    Raises ValidationError when the message as a whole is no JSON array.
+    """
+    try:
+        return msgspec.json.decode(body, type=list[Measurement]), []
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        pass  # the slower way below can tell what is wrong with which element
+    elements = decode_body(body.encode("utf-8", "surrogatepass"))
+    if not isinstance(elements, list):
+        raise ValidationError("body: must be an array of measurements")
+    good, reasons = [], []
+    for index, element in enumerate(elements):
+        try:
+            good.append(convert(element, Measurement))
+        except ValidationError as error:
+            reasons.append(within(f"[{index}]", error))
+    return good, reasons

@@ -1,0 +1,42 @@
+"""The command `demo`: a local cloud with its schedule running, sensors that go on posting, and the dashboard."""
+
+import functools
+from pathlib import Path
+
+from rich.console import Console
+
+from chalicelib.settings import load_settings
+from chalicelib.validation import load_yaml
+from localcloud.cloud import Cloud
+from localcloud.serve import serve_cloud
+from simulator.config import SimulatorConfig
+from simulator.fleet import simulate
+from simulator.progress import show_progress
+
+
+def show_demo(stage: str, config_path: Path, seed: int | None) -> int:
+    """Serve until SIGINT or SIGTERM; returns the exit code. Raises ValidationError for a wrong configuration."""
+    return serve_cloud(stage, when_up=functools.partial(_post_readings, load_yaml(config_path, SimulatorConfig), seed))
+
+
+def _post_readings(config: SimulatorConfig, seed: int | None, cloud: Cloud) -> None:
+    console = Console()
+    console.print(
+        f"\n{config.meta.locations * config.meta.sensors} sensors are posting. Open the dashboard:\n"
+        f"  {cloud.api_url}/\n"
+        f"It asks for a token:\n  {cloud.token}\n"
+        "The first averages appear after the next full minute or two, and change every minute from then on.",
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+    )
+    with show_progress(config.timer.total_runtime_seconds, console) as update:
+        simulate(
+            config,
+            cloud.api_url,
+            load_settings(cloud.stage).thermistor,
+            seed=seed,
+            token=cloud.token,
+            should_stop=lambda: cloud.emulator.process.poll() is not None,
+            on_progress=update,
+        )

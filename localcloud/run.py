@@ -1,0 +1,143 @@
+"""The command `run`: sensors against a local cloud, one analytics run, and its reports as table, files and page."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+
+from chalicelib.landing import QUARANTINE_PREFIX
+from chalicelib.ledger import NO_MANIFEST, Ledger, Manifest
+from chalicelib.reports import Report
+from chalicelib.settings import load_settings
+from chalicelib.validation import decode_json, load_yaml
+from localcloud.cloud import Cloud, LocalCloudError, local_cloud
+from localcloud.report_page import render_page
+from simulator.config import SimulatorConfig
+from simulator.fleet import simulate
+from simulator.progress import show_progress
+from simulator.signals import signals_as_interrupt
+from simulator.summary import Summary, format_summary
+
+# However slow the machine, every planned reading is sent.
+_GRACE_SECONDS = 300.0
+
+
+class Books(Struct, frozen=True):
+    """Where the accepted readings are; nothing is lost when they balance."""
+
+    accepted: int
+    reported: int
+    duplicates: int
+    late: int
+    quarantined: int
+    in_flight: int
+
+    @property
+    def balance(self) -> bool:
+        """Tell whether every accepted reading is accounted for exactly once."""
+        return self.accepted == self.reported + self.duplicates + self.late + self.quarantined + self.in_flight
+
+
+def run_once(stage: str, config_path: Path, out_folder: Path, seed: int | None) -> int:
+    """Run sensors, analytics and reports, and write `out_folder`.
+
+    Returns 0 when every answer is the expected one and the books balance, else 1.
+    Raises ThermonetError when the configuration is wrong or the local cloud does not do its part.
+    """
+    console = Console()
+    config = load_yaml(config_path, SimulatorConfig)
+    shutil.rmtree(out_folder, ignore_errors=True)
+    (out_folder / "reports").mkdir(parents=True)
+
+    def tell(step: str) -> None:
+        console.print(f"[bold]{step}[/bold]", highlight=False)
+
+    with signals_as_interrupt(), local_cloud(stage, on_step=tell) as cloud:
+        tell(f"Simulating {config.meta.locations * config.meta.sensors} sensors")
+        with show_progress(config.timer.total_runtime_seconds, Console(stderr=True)) as update:
+            summary = simulate(
+                config,
+                cloud.api_url,
+                load_settings(stage).thermistor,
+                seed=seed,
+                sensors_are_new=True,
+                dump=out_folder / "readings.csv",
+                token=cloud.token,
+                grace_seconds=_GRACE_SECONDS,
+                on_progress=update,
+            )
+        console.print(format_summary(summary), highlight=False)
+        tell("Waiting until the queue is drained")
+        cloud.wait_until_drained()
+        tell("Running the analytics")
+        manifest, reports = run_analytics(cloud)
+        books = close_books(summary, manifest, cloud)
+    write_reports(reports, out_folder)
+    console.print(location_table(reports, summary.broken_sensors_by_location))
+    console.print(describe_books(books), highlight=False)
+    console.print(f"Charts: {out_folder / 'report.html'}", highlight=False)
+    return 0 if books.balance and not summary.failed and not summary.mismatches else 1
+
+
+def run_analytics(cloud: Cloud) -> tuple[Manifest, list[Report]]:
+    """Start a run through the deployed kick-off function, wait for it, and read what it committed."""
+    execution_arn = cloud.start_analytics()
+    cloud.wait_for_run(execution_arn)
+    manifest = Ledger(cloud.resources.ledger_table, cloud.client("dynamodb"), cloud.store).committed()
+    if manifest is NO_MANIFEST:
+        raise LocalCloudError(f"{execution_arn} has committed nothing")
+    reports = [decode_json(cloud.store.get(key), Report, key) for key in manifest.reports.values()]
+    return manifest, sorted(reports, key=lambda report: report.location_id)
+
+
+def close_books(summary: Summary, manifest: Manifest, cloud: Cloud) -> Books:
+    """Account for every reading that the sensors were told is accepted."""
+    queues = (cloud.resources.queue_url, cloud.resources.dead_letter_queue_url)
+    return Books(
+        accepted=summary.accepted,
+        reported=manifest.totals.measurements,
+        duplicates=manifest.totals.duplicates,
+        late=manifest.totals.late,
+        quarantined=cloud.count_objects(QUARANTINE_PREFIX),
+        in_flight=sum(cloud.count_messages(queue) for queue in queues),
+    )
+
+
+def write_reports(reports: list[Report], out_folder: Path) -> None:
+    """Write each report as JSON and all of them as one page."""
+    for report in reports:
+        path = out_folder / "reports" / f"{report.location_id}.json"
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+    (out_folder / "report.html").write_text(render_page(reports), encoding="utf-8")
+
+
+def location_table(reports: list[Report], broken_sensors: Mapping[str, int]) -> Table:
+    """Return a row for each location."""
+    table = Table(title="Moving averages")
+    for heading in ("location", "sensors", "measurements", "last mean °C", "last moving average °C", "broken sensors"):
+        table.add_column(heading, justify="right")
+    for report in reports:
+        last = report.minutes[-1]
+        table.add_row(
+            report.location_id,
+            str(report.sensors),
+            str(report.measurements),
+            f"{last.mean:.2f}",
+            f"{last.moving_average:.2f}",
+            str(broken_sensors.get(report.location_id, 0)),
+        )
+    return table
+
+
+def describe_books(books: Books) -> str:
+    """Write the books as a sum."""
+    parts = (
+        f"{books.reported} reported + {books.duplicates} duplicates + {books.late} late"
+        f" + {books.quarantined} quarantined + {books.in_flight} in flight"
+    )
+    verdict = "the books balance" if books.balance else "THE BOOKS DO NOT BALANCE"
+    return f"{books.accepted} accepted, {parts}: {verdict}"

@@ -1,0 +1,72 @@
+"""Finds the local cloud that is up, by what it announces in `.local/cloud.json`."""
+
+import functools
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import boto3
+import msgspec
+
+from chalicelib import aws
+from ops.project import LOCAL_FOLDER, REGION
+
+# Where `chalice local` serves unless told otherwise.
+LOCAL_PORT = 8000
+
+# boto3 gives every service's client a type of its own, found by name only.
+ClientFactory = Callable[[str], Any]
+
+# What is on this machine is asked without the developer's proxy.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Resources(aws.Resources, frozen=True):
+    """What the SSM parameter names, with what the application itself does not need."""
+
+    dead_letter_queue_url: str
+
+
+class CloudFile(msgspec.Struct, frozen=True):
+    """What .local/cloud.json tells other programs about a local cloud that is up: its attributes of the same names."""
+
+    stage: str
+    endpoint_url: str
+    api_url: str
+    region: str
+    account_id: str
+    resources: Resources
+    functions: tuple[str, ...]
+    environment: dict[str, str]
+    token: str
+
+
+def find_cloud(local_folder: Path = LOCAL_FOLDER) -> CloudFile | None:
+    """Return what is announced of the local cloud that is running; None when there is none."""
+    try:
+        cloud = msgspec.json.decode((local_folder / "cloud.json").read_bytes(), type=CloudFile)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return cloud if read_health(cloud.endpoint_url) is not None else None
+
+
+def client_factory(endpoint_url: str) -> ClientFactory:
+    """Return what makes clients of an emulator, one for each service."""
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)  # noqa: S106 - not one
+    return functools.cache(functools.partial(session.client, endpoint_url=endpoint_url))
+
+
+def read_health(endpoint_url: str) -> bytes | None:
+    """Return the health page of the emulator at that address; None when none serves there."""
+    return fetch(f"{endpoint_url}/_ministack/health")
+
+
+def fetch(url: str) -> bytes | None:
+    """Return what a URL on this machine serves; None when it serves nothing."""
+    try:
+        with _direct.open(url, timeout=5) as response:
+            return bytes(response.read())
+    except (OSError, HTTPException):
+        return None
