@@ -48,7 +48,7 @@ routes = http.Routes(app, logger, time.time)
 # A minute, so that a key that is withdrawn, or keys that cannot be read, are not remembered for long.
 @app.authorizer(ttl_seconds=60)
 def authorize(request: AuthRequest) -> AuthResponse:
-    """Tell the gateway whose token this is; expiry, scope and location are for the routes, since answers are kept."""
+    """Identify the token's owner; the gateway keeps the answer, so expiry, scope and location are for the routes."""
     try:
         access = services.tokens.authenticate(request.token)
     except errors.NotAuthenticatedError as error:
@@ -61,7 +61,7 @@ def authorize(request: AuthRequest) -> AuthResponse:
     return http.authorizer_response(access)
 
 
-# curl -d says form-urlencoded unless told otherwise; the body is JSON all the same.
+# curl -d says form-urlencoded unless another type is given; the body is JSON all the same.
 @app.route(
     "/readings",
     methods=["POST"],
@@ -86,7 +86,7 @@ def post_readings() -> Any:
 @app.route("/sensors/{sensor_id}", authorizer=authorize)
 @routes.answers_errors
 def get_sensor(sensor_id: str) -> dict[str, Any]:
-    """Tell whether a sensor is broken."""
+    """Return whether a sensor is broken."""
     routes.access_for(Scope.READ_REPORTS)
     known_id = parse_id("sensor_id", sensor_id)
     broken = services.registry.find(known_id)
@@ -137,7 +137,7 @@ def get_asset(name: str) -> Response:
 
 @app.route("/health")
 def health() -> dict[str, str]:
-    """Tell that the application runs, and nothing else."""
+    """Answer that the application runs, and nothing else."""
     return {"status": "OK"}
 
 

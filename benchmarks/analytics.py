@@ -43,14 +43,14 @@ T = TypeVar("T")
 
 
 class Seconds(NamedTuple):
-    """How long the receiver and all reporters of a run took."""
+    """The time that the receiver and all reporters of a run took."""
 
     receiver: float
     reporter: float
 
 
 class FolderStore:
-    """A folder in the place of the bucket."""
+    """A folder that stands in for the bucket."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""Tells what a million readings cost on AWS, from counted calls and bytes and list prices.
+"""Computes what a million readings cost on AWS, from counted calls and bytes and list prices.
 
 `python benchmarks/cost.py [--json] [--rounds N]`: benchmarks/ingest.py counts calls and bytes through the real app;
 the CPU time it measures stands for Lambda's, after a waiting time for each call. Every sensor of a batch is another
@@ -69,7 +69,7 @@ LANDED_BYTES_PER_READING = 30
 LANDED_MONTHS = 1 / 24 / 30
 # benchmarks/analytics.py: a million readings of an hour take receiver and reporters a quarter of a minute of 3 GB.
 ANALYTICS_GB_SECONDS_PER_READING = 45e-6
-# A run of an hour at 280 readings a second. docs/architecture.md tells the calls of its steps.
+# A run of an hour at 280 readings a second. docs/architecture.md has the calls of its steps.
 READINGS_PER_RUN = 1_000_000
 LOCATIONS_PER_RUN = 100
 TRANSITIONS_PER_RUN = 8

@@ -43,7 +43,7 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 class Route(NamedTuple):
-    """What is asked for, with a token for which locations."""
+    """A request, with a token for some locations or all."""
 
     path: str
     parameters: dict[str, str] | None = None

@@ -69,7 +69,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def longest_call_seconds(config: Any) -> float:
-    """Tell how long a client's call may last, its second tries included."""
+    """Return the seconds that a client's call may last, its second tries included."""
     attempts: int = config.retries["total_max_attempts"]
     attempt_seconds: float = config.connect_timeout + config.read_timeout
     return attempts * attempt_seconds + (attempts - 1) * _BACKOFF_SECONDS_MAX
@@ -88,7 +88,7 @@ def _timed(client: Client) -> Client:
 
 
 class Resources(Struct, frozen=True):
-    """What the SSM parameter /thermonet/<stage>/resources names."""
+    """The content of the SSM parameter /thermonet/<stage>/resources."""
 
     registry_table: str
     idempotency_table: str
@@ -117,7 +117,7 @@ class Aws:
 
     @cached_property
     def ssm(self) -> "SSMClient":
-        """SSM for what a process is told once."""
+        """SSM for what a process reads once."""
         return _timed(self._session.client("ssm", config=_ONLINE))
 
     @cached_property

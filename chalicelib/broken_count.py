@@ -1,4 +1,4 @@
-"""How many sensors have ever been latched as broken: counters that each latch raises in its own transaction."""
+"""The number of sensors ever latched as broken: counters that each latch raises in its own transaction."""
 
 from typing import TYPE_CHECKING
 from zlib import crc32

@@ -26,7 +26,7 @@ class ObjectNotFoundError(ThermonetError):
 
 
 class NotFoundError(ThermonetError):
-    """What a request asks for is not there. Trying again helps once a sensor or a run has brought it about."""
+    """Nothing is there under the name that a request gives. Trying again helps after a sensor or a run has made it."""
 
 
 class BodyTooLargeError(ThermonetError):

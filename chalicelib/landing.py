@@ -18,7 +18,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class LandedMeasurement(Measurement, frozen=True):
-    """A line of a landing object: a measurement, when it was queued, and what tells a repeated delivery.
+    """A line of a landing object: a measurement, when it was queued, and a number that repeated deliveries share.
 
     The first accepted of two conflicting measurements is the one queued first. Two lines with the same
     sensor, timestamp and delivery are one measurement that the queue delivered twice.

@@ -1,4 +1,4 @@
-"""The run ledger: which run is committed, and the manifest that tells all about a run.
+"""The run ledger: which run is committed, and the manifest that describes a run.
 
 The protocol that rests on them is described in docs/architecture.md.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Counts(Struct, frozen=True):
-    """What became of measurements; conflicts are those duplicates that had another temperature."""
+    """Measurements by outcome; conflicts are those duplicates that had another temperature."""
 
     measurements: int = 0
     duplicates: int = 0
@@ -31,7 +31,7 @@ class Counts(Struct, frozen=True):
 
 
 class Manifest(Struct, frozen=True):
-    """All about one run, written once, before its reports and its commit.
+    """The description of one run, written once, before its reports and its commit.
 
     `landing` are the objects it consumed, `locations_key` holds a task for each of its `locations`, `reports`
     is the report of every location known so far, `seen` the files of what was already counted, by UTC hour,

@@ -1,4 +1,4 @@
-"""What ingest queues and the analytics count: temperatures of working sensors."""
+"""Measurements, which ingest queues and the analytics count: temperatures of working sensors."""
 
 from typing import Annotated
 
@@ -30,7 +30,7 @@ def decode_measurements(body: str) -> tuple[list[Measurement], list[str]]:
     try:
         return msgspec.json.decode(body, type=list[Measurement]), []
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        pass  # the slower way below can tell what is wrong with which element
+        pass  # the slower way below finds what is wrong with which element
     elements = decode_body(body.encode("utf-8", "surrogatepass"))
     if not isinstance(elements, list):
         raise ValidationError("body: must be an array of measurements")

@@ -1,4 +1,4 @@
-"""The one place that wires use cases to AWS, the clock and chance; each is made when first used."""
+"""Wires the use cases to AWS, the clock and chance; each is made when first used."""
 
 import time
 from collections.abc import Callable
@@ -37,7 +37,6 @@ class Services:
 
     @cached_property
     def ingest(self) -> Ingest:
-        """What takes readings."""
         resources, settings, dynamodb = self.aws.resources, self._settings, self.aws.dynamodb
         return Ingest(
             thermistor=settings.thermistor,
@@ -53,18 +52,15 @@ class Services:
 
     @cached_property
     def tokens(self) -> Tokens:
-        """What tells authentic tokens."""
         return Tokens(SigningKeys(signing_keys_parameter(self.aws.stage), self.aws.ssm, time.monotonic))
 
     @cached_property
     def buffer(self) -> Buffer:
-        """What empties the queue."""
         # The consumer has seconds, and the queue tries again.
         return Buffer(self._store_online, clock=_utc_now, new_uuid=uuid4)
 
     @cached_property
     def receiver(self) -> "Receiver":
-        """What prepares a run."""
         # DuckDB is for the two processes that compute; no other pays for its import.
         from chalicelib.analytics.receiver import Receiver  # noqa: PLC0415
 
@@ -78,24 +74,20 @@ class Services:
 
     @cached_property
     def reporter(self) -> "Reporter":
-        """What reports on a location."""
         from chalicelib.analytics.reporter import Reporter  # noqa: PLC0415
 
         return Reporter(self._settings.analytics, self._store)
 
     @cached_property
     def summarizer(self) -> Summarizer:
-        """What sums up a run."""
         return Summarizer(self._settings.thermistor.status_below_celsius, self._store, self._ledger(self._store))
 
     @cached_property
     def registry(self) -> SensorRegistry:
-        """What knows the broken sensors."""
         return SensorRegistry(self.aws.resources.registry_table, self._broken_count, self.aws.dynamodb)
 
     @cached_property
     def report_reader(self) -> ReportReader:
-        """What answers readers."""
         return ReportReader(self._ledger(self._store_online), self._store_online)
 
     @cached_property

@@ -21,7 +21,7 @@ EmailAddress = Annotated[str, Meta(max_length=254, pattern=r"^[^@\s]+@[^@\s]+\Z"
 
 
 class AlertSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which statuses are worth an alert, for how many seconds a sensor then stays quiet about one, and who gets mail.
+    """The statuses that alert, the seconds for which a sensor then stays quiet about one, and the address for mail.
 
     `email` is for Terraform, which subscribes it to alerts and alarms; None for nobody.
     """
@@ -32,21 +32,21 @@ class AlertSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class IdempotencySettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many seconds a reading is remembered, with an identity of its own and without."""
+    """The seconds for which a reading is remembered, with an identity of its own and without."""
 
     expires_after_seconds: Annotated[int, Meta(ge=60, le=30 * 86_400)]
     anonymous_window_seconds: Annotated[int, Meta(ge=1, le=3_600)]
 
 
 class ApiSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many requests API Gateway lets through: in the long run, and at once. It answers 429 to the rest."""
+    """The requests that API Gateway lets through, in the long run and at once. It answers 429 to the rest."""
 
     requests_per_second: Annotated[int, Meta(ge=1, le=10_000)]
     burst_requests: Annotated[int, Meta(ge=1, le=5_000)]
 
 
 class AnalyticsSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the reports cover, and how much the workflow may use to compute them."""
+    """The time that reports cover, and the concurrency and memory that the workflow may use."""
 
     window_minutes: Annotated[int, Meta(ge=1, le=1_440)]
     history_hours: Annotated[int, Meta(ge=1, le=168)]

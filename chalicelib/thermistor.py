@@ -12,7 +12,7 @@ TEMPERATURE_MAX_CELSIUS = 1e6
 
 
 class Status(StrEnum):
-    """What a reading says about its sensor."""
+    """The judgement on a reading's temperature, or on its sensor."""
 
     OK = "OK"
     TEMPERATURE_TOO_LOW = "TEMPERATURE_TOO_LOW"
@@ -70,7 +70,7 @@ class Thermistor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"coefficients give no temperature at {hottest_at} ohm")
 
     def accepts(self, resistance_ohm: float) -> bool:
-        """Tell whether the resistance is one of a working sensor; NaN is not."""
+        """Return whether the resistance is one of a working sensor; NaN is not."""
         return self.accepted_resistance_ohm.min <= resistance_ohm <= self.accepted_resistance_ohm.max
 
     def temperature_celsius(self, resistance_ohm: float) -> float:

@@ -93,11 +93,11 @@ def _describe(message: str) -> str:
     return f"{shorten(name)}: {shorten(reason)}"
 
 
-def within(place: str, error: ValidationError) -> str:
-    """Tell an error of a part as one of the whole: `<place>.<field path>: <reason>`, or `<place>: <reason>`."""
-    path, _, reason = str(error).partition(": ")
+def within(path: str, error: ValidationError) -> str:
+    """Rewrite an error of a part as one of the whole: `<path>.<field path>: <reason>`, or `<path>: <reason>`."""
+    field_path, _, reason = str(error).partition(": ")
     # A part that is no object at all is called "body" by its own check.
-    return f"{place}: {reason}" if path == "body" else f"{place}.{path}: {reason}"
+    return f"{path}: {reason}" if field_path == "body" else f"{path}.{field_path}: {reason}"
 
 
 def shorten(text: str, longest: int = _LONGEST_ECHO) -> str:

@@ -42,7 +42,7 @@ class Cloud:
 
     @property
     def endpoint_url(self) -> str:
-        """Where every AWS service answers."""
+        """The address of every AWS service."""
         return self.emulator.endpoint_url
 
     @property
@@ -110,10 +110,10 @@ class Cloud:
             FunctionName=function_name(self.stage, "start_analytics"),
             Payload=json.dumps(self._scheduled_event(now or datetime.now(UTC))),
         )
-        said = answer["Payload"].read().decode()
+        payload = answer["Payload"].read().decode()
         if "FunctionError" in answer:
-            raise LocalCloudError(f"start_analytics failed: {said}")
-        started: str | None = json.loads(said)["execution_arn"]
+            raise LocalCloudError(f"start_analytics failed: {payload}")
+        started: str | None = json.loads(payload)["execution_arn"]
         if started is None:
             raise LocalCloudError("start_analytics started no run: this time has had one, or one is going")
         return started
@@ -152,7 +152,7 @@ def local_cloud(
 ) -> Iterator[Cloud]:
     """Run a local cloud of one's own, with nobody but the caller starting runs unless `schedule` is set.
 
-    `on_step` is told what is going on; whatever the cloud keeps is below `local_folder`.
+    `on_step` gets a line for each step; whatever the cloud keeps is below `local_folder`.
     Raises ThermonetError when anything does not come up.
     """
     on_step("Starting the emulator")

@@ -67,7 +67,7 @@ def running_emulator(local_folder: Path = LOCAL_FOLDER, *, permissions: bool = T
 
 @contextlib.contextmanager
 def _folder_below(parent: Path, prefix: str = "") -> Iterator[Path]:
-    """Make a folder that tells whose it is, and remove it; nobody else can look into it."""
+    """Make a folder that names its owner, and remove it; nobody else can look into it."""
     name = f"{prefix}{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=name, dir=parent, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
@@ -121,7 +121,7 @@ def _environment(folder: Path, port: int, identity: str, *, permissions: bool) -
         "TZ": "UTC",
         "GATEWAY_PORT": str(port),
         "MINISTACK_REGION": REGION,
-        # Its health page repeats this, which tells our emulator from another one on the same port.
+        # Its health page repeats this, so that another emulator on the same port is not taken for ours.
         "MINISTACK_EDITION": identity,
         "AUTH": "true" if permissions else "false",
         "IOT_MTLS_ENABLED": "0",

@@ -27,7 +27,7 @@ _GRACE_SECONDS = 300.0
 
 
 class Books(Struct, frozen=True):
-    """Where the accepted readings are; nothing is lost when they balance."""
+    """The accepted readings by where they are; nothing is lost when they balance."""
 
     accepted: int
     reported: int
@@ -38,7 +38,7 @@ class Books(Struct, frozen=True):
 
     @property
     def balance(self) -> bool:
-        """Tell whether every accepted reading is accounted for exactly once."""
+        """Whether every accepted reading is accounted for exactly once."""
         return self.accepted == self.reported + self.duplicates + self.late + self.quarantined + self.in_flight
 
 
@@ -53,11 +53,11 @@ def run_once(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
     shutil.rmtree(out_folder, ignore_errors=True)
     (out_folder / "reports").mkdir(parents=True)
 
-    def tell(step: str) -> None:
+    def show(step: str) -> None:
         console.print(f"[bold]{step}[/bold]", highlight=False)
 
-    with signals_as_interrupt(), local_cloud(stage, on_step=tell) as cloud:
-        tell(f"Simulating {config.meta.locations * config.meta.sensors} sensors")
+    with signals_as_interrupt(), local_cloud(stage, on_step=show) as cloud:
+        show(f"Simulating {config.meta.locations * config.meta.sensors} sensors")
         with show_progress(config.timer.total_runtime_seconds, Console(stderr=True)) as update:
             summary = simulate(
                 config,
@@ -71,9 +71,9 @@ def run_once(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
                 on_progress=update,
             )
         console.print(format_summary(summary), highlight=False)
-        tell("Waiting until the queue is drained")
+        show("Waiting until the queue is drained")
         cloud.wait_until_drained()
-        tell("Running the analytics")
+        show("Running the analytics")
         manifest, reports = run_analytics(cloud)
         books = close_books(summary, manifest, cloud)
     write_reports(reports, out_folder)
@@ -95,7 +95,7 @@ def run_analytics(cloud: Cloud) -> tuple[Manifest, list[Report]]:
 
 
 def close_books(summary: Summary, manifest: Manifest, cloud: Cloud) -> Books:
-    """Account for every reading that the sensors were told is accepted."""
+    """Account for every reading that was answered as accepted."""
     queues = (cloud.resources.queue_url, cloud.resources.dead_letter_queue_url)
     return Books(
         accepted=summary.accepted,

@@ -23,7 +23,7 @@ def serve_cloud(
 ) -> int:
     """Run a local cloud until SIGINT or SIGTERM, announced in `cloud.json`; returns the exit code.
 
-    `when_up` is what is done with it first; it ends when the emulator does.
+    `when_up` is called with the cloud first; it must end when the emulator does.
     """
     console = Console()
     with signals_as_interrupt():

@@ -145,8 +145,8 @@ def _put_parameters(stage: str, resources: Resources, ssm: Any) -> None:
 def _create_queues(sqs: Any, name: str, visibility_timeout_seconds: int) -> tuple[str, str]:
     kept = {"MessageRetentionPeriod": str(_QUEUE_RETENTION_SECONDS)}
     dead_letter_url = sqs.create_queue(QueueName=f"{name}-dlq", Attributes=kept)["QueueUrl"]
-    told = sqs.get_queue_attributes(QueueUrl=dead_letter_url, AttributeNames=["QueueArn"])["Attributes"]
-    redrive = {"deadLetterTargetArn": told["QueueArn"], "maxReceiveCount": _RECEIVES_BEFORE_DEAD_LETTER}
+    dead_letters = sqs.get_queue_attributes(QueueUrl=dead_letter_url, AttributeNames=["QueueArn"])["Attributes"]
+    redrive = {"deadLetterTargetArn": dead_letters["QueueArn"], "maxReceiveCount": _RECEIVES_BEFORE_DEAD_LETTER}
     tried = {"VisibilityTimeout": str(visibility_timeout_seconds), "RedrivePolicy": json.dumps(redrive)}
     return sqs.create_queue(QueueName=name, Attributes=kept | tried)["QueueUrl"], dead_letter_url
 

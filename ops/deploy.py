@@ -1,6 +1,6 @@
 """Puts a stage into the AWS account, or takes it out: checks what is needed, then terraform, then Chalice.
 
-What Terraform sets on Chalice's API follows the application; both are told the API's id by what Chalice notes.
+What Terraform sets on Chalice's API follows the application; both take the API's id from Chalice's note.
 """
 
 import json
@@ -37,7 +37,7 @@ class Target:
 
     @property
     def remembered_by_chalice(self) -> Path:
-        """Where Chalice notes what it has deployed; without it the next deployment would make a second API."""
+        """Chalice's note of what it has deployed; without it the next deployment would make a second API."""
         return PROJECT / ".chalice" / "deployed" / f"{self.stage}.json"
 
     @property
@@ -63,7 +63,7 @@ def check(stage: str, environment: Mapping[str, str], session: Any) -> Target:
         session.client("s3", region_name=region or "us-east-1").head_bucket(Bucket=bucket)
     except ClientError as error:
         what = f"state bucket: {bucket}" if bucket and error.operation_name == "HeadBucket" else "credentials"
-        missing.append(f"{what}: {error}; docs/deployment.md tells how to make one")
+        missing.append(f"{what}: {error}; see docs/deployment.md for how to make one")
     except BotoCoreError as error:
         missing.append(f"credentials: {error}; sign in, or set AWS_PROFILE")
     if missing:
@@ -76,8 +76,8 @@ def _terraform_complaint() -> str | None:
     needed = ".".join(map(str, _TERRAFORM_AT_LEAST))
     if program is None:
         return f"terraform: install version {needed} or newer"
-    said = subprocess.run([program, "version"], capture_output=True, text=True, check=False).stdout
-    found = re.search(r"Terraform v(\d+)\.(\d+)", said)
+    output = subprocess.run([program, "version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"Terraform v(\d+)\.(\d+)", output)
     if found is None or (int(found[1]), int(found[2])) < _TERRAFORM_AT_LEAST:
         return f"terraform: {program} is older than {needed}"
     return None
@@ -111,7 +111,7 @@ def deploy(target: Target, s3: Any, plan_file: Path | None) -> None:
 def destroy(target: Target, s3: Any, logs: Any) -> None:
     """Take everything of the stage out of the account, asking first; only dev can be."""
     if target.stage != "dev":
-        raise DeployError(f"{target.stage} is protected: docs/deployment.md tells how to remove it")
+        raise DeployError(f"{target.stage} is protected: see docs/deployment.md for how to remove it")
     _recall(target, s3)
     variables = _variables(target)
     _chalice(target, "delete")
@@ -163,9 +163,9 @@ def _chalice(target: Target, command: str) -> None:
 def _run(command: list[str], target: Target) -> None:
     environment = {**os.environ, "AWS_REGION": target.region, "AWS_DEFAULT_REGION": target.region}
     environment["THERMONET_STAGE"] = target.stage
-    done = subprocess.run(command, env=environment, cwd=PROJECT, check=False)
-    if done.returncode != 0:
-        raise DeployError(f"{' '.join(command[:3])}: failed with {done.returncode}")
+    finished = subprocess.run(command, env=environment, cwd=PROJECT, check=False)
+    if finished.returncode != 0:
+        raise DeployError(f"{' '.join(command[:3])}: failed with {finished.returncode}")
 
 
 def _recall(target: Target, s3: Any) -> None:

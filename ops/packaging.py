@@ -27,7 +27,7 @@ _PACKAGES_KEPT = 6
 _BUILD = "1lambda"
 
 _TRIAGE_SOURCE = Path(__file__).with_name("dead_letter_triage.py")
-# The earliest that a ZIP file can tell.
+# The earliest that a ZIP file can hold.
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -80,7 +80,7 @@ def build_wheels(requirements: Path = PROJECT / "requirements.txt", local_folder
             pip = [sys.executable, "-m", "pip", "download", "--quiet", f"--requirement={requirements}"]
             _run([*pip, f"--dest={unfinished}", *target, *platforms, "--platform=manylinux2014_x86_64"])
             for wheel in list(unfinished.glob("*.whl")):
-                # What was collected for earlier requirements is found again, and is done already.
+                # What was collected for earlier requirements is found again, and fits already.
                 if f"-{_BUILD}-" not in wheel.name:
                     _fit_for_lambda(wheel)
     # requirements.txt names the link, so that a plain `chalice package` takes the same wheels.
@@ -116,10 +116,10 @@ def _run_chalice(stage: str, sources: Iterable[Path], wheels: Path, output: Path
         environment |= {"AWS_DEFAULT_REGION": REGION, "PYTHONDONTWRITEBYTECODE": "1"}
         environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
         chalice = Path(sys.executable).with_name("chalice")
-        said = _run([str(chalice), "package", "--stage", stage, str(output)], cwd=copy, env=environment)
+        output_text = _run([str(chalice), "package", "--stage", stage, str(output)], cwd=copy, env=environment)
     # Chalice goes on without a dependency that it finds no wheel for, and Lambda then fails at import.
-    if "Could not install dependencies" in said:
-        raise PackagingError(said)
+    if "Could not install dependencies" in output_text:
+        raise PackagingError(output_text)
 
 
 def _fit_for_lambda(wheel: Path) -> None:
@@ -196,10 +196,10 @@ def _forget_old(packages: Path) -> None:
 
 
 def _run(command: list[str], cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
-    """Run a command and return what it said; raises PackagingError with that when it fails."""
-    done = subprocess.run(
+    """Run a command and return its output; raises PackagingError with that when it fails."""
+    finished = subprocess.run(
         command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    if done.returncode != 0:
-        raise PackagingError(f"{Path(command[0]).name} {command[1]} failed:\n{done.stdout}")
-    return done.stdout
+    if finished.returncode != 0:
+        raise PackagingError(f"{Path(command[0]).name} {command[1]} failed:\n{finished.stdout}")
+    return finished.stdout

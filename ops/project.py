@@ -1,4 +1,4 @@
-"""Where the project's own files are, and the region of everything that runs on this machine."""
+"""The project's own folders, and the region of everything that runs on this machine."""
 
 from pathlib import Path
 

@@ -13,7 +13,7 @@ import msgspec
 from chalicelib import aws
 from ops.project import LOCAL_FOLDER, REGION
 
-# Where `chalice local` serves unless told otherwise.
+# Where `chalice local` serves unless another port is given.
 LOCAL_PORT = 8000
 
 # boto3 gives every service's client a type of its own, found by name only.
@@ -24,13 +24,13 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Resources(aws.Resources, frozen=True):
-    """What the SSM parameter names, with what the application itself does not need."""
+    """The resources that the SSM parameter names, and one that the application itself does not need."""
 
     dead_letter_queue_url: str
 
 
 class CloudFile(msgspec.Struct, frozen=True):
-    """What .local/cloud.json tells other programs about a local cloud that is up: its attributes of the same names."""
+    """The content of .local/cloud.json, for other programs: the attributes of a local cloud that is up."""
 
     stage: str
     endpoint_url: str

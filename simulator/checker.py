@@ -17,7 +17,7 @@ TOLERANCE_CELSIUS = 1e-9
 # These say something about the service or about whoever asks, not about the reading.
 _NO_ANSWER = frozenset({401, 403, 404, 408, 429})
 
-# What tells one request's readings from another's: sensors and when they measured.
+# The identity of a request's readings: sensors and when they measured.
 RequestKey = tuple[tuple[str, int], ...]
 
 
@@ -30,14 +30,14 @@ class Mismatch(Struct, frozen=True):
 
 
 class Verdict(Struct, frozen=True):
-    """What a check says; `is_replay` when the API had to answer from memory, so that nothing was accepted again."""
+    """The result of a check; `is_replay` when the API had to answer from memory, so that nothing was accepted again."""
 
     mismatch: Mismatch | None = None
     is_replay: bool = False
 
 
 class _State(Enum):
-    """What is known of a sensor; what was sent in vain may have broken a SUSPECT one at any time from then on."""
+    """The knowledge of a sensor; a SUSPECT one may have been broken by a reading that was sent in vain."""
 
     UNKNOWN = auto()
     WORKING = auto()
@@ -121,7 +121,7 @@ class Checker:
         if not self._thermistor.accepts(planned.resistance_ohm):
             sensor.state = _State.BROKEN
         elif planned.is_repeat:
-            # It may tell of the past.
+            # It may be of the past.
             return
         elif answer.status is Status.BROKEN and sensor.state in {_State.UNKNOWN, _State.SUSPECT}:
             self.broken_before += sensor.state is _State.UNKNOWN
@@ -140,7 +140,7 @@ def _is_unanswered(exchange: Exchange) -> bool:
 
 
 def _is_in_progress(exchange: Exchange, original: _Original | None) -> bool:
-    """Tell whether an earlier attempt at the reading, which nobody saw answered, may be the reason of a conflict."""
+    """Return whether an earlier attempt at the reading, which nobody saw answered, may be the reason of a conflict."""
     tried_before = exchange.was_retried or (exchange.delivery.planned.is_repeat and original is None)
     return tried_before and exchange.http_status == HTTPStatus.CONFLICT
 

@@ -1,4 +1,4 @@
-"""Posts to the API over one kept-alive connection and tells what came of it."""
+"""Posts to the API over one kept-alive connection, and returns the reply or the error."""
 
 import contextlib
 import http.client
@@ -18,7 +18,7 @@ _ANSWER_BYTES_MAX = 1024 * 1024
 
 
 class Endpoint(Struct, frozen=True):
-    """Where readings are posted to, and the bearer token that goes along."""
+    """The address that readings are posted to, and the bearer token that goes along."""
 
     secure: bool
     host: str
@@ -28,9 +28,9 @@ class Endpoint(Struct, frozen=True):
 
 
 class Reply(Struct, frozen=True):
-    """What came back: the answer's HTTP status and body, or without a status the error that kept it away.
+    """The reply to a post: HTTP status and body, or without a status the error that kept it away.
 
-    `was_retried` tells that the first attempt was not answered, although it may have arrived.
+    `was_retried` is set when the first attempt was not answered, although it may have arrived.
     """
 
     http_status: int | None
@@ -70,7 +70,7 @@ class ReadingsClient:
         self._aborted = False
 
     def post(self, body: bytes) -> Reply:
-        """Post a body; whatever goes wrong on the way is told in the reply."""
+        """Post a body; whatever goes wrong on the way is in the reply."""
         try:
             return self._post(body)
         except (OSError, http.client.HTTPException) as error:

@@ -17,7 +17,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class FleetConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many locations there are, and how many sensors in each."""
+    """The number of locations, and of sensors in each."""
 
     locations: Count = 8
     sensors: Count = 1000
@@ -39,7 +39,7 @@ class SensorConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TimerConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How long the run lasts and how long a sensor waits between readings, in seconds of the clock.
+    """The seconds of the clock that the run lasts, and that a sensor waits between readings.
 
     The time that the sensors write into their readings runs `time_scale` times as fast.
     """
@@ -55,14 +55,14 @@ class TimerConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LoadConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """How many requests may be under way at a time, and how many readings go into one; 1 posts single readings."""
+    """The requests that may be under way at a time, and the readings in each; 1 posts single readings."""
 
     workers: Annotated[int, Meta(ge=1, le=256)] = 16
     batch_size: Annotated[int, Meta(ge=1, le=BATCH_READINGS_MAX)] = 1
 
 
 class FaultsConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which share of the readings goes wrong, and how; a reading may have several faults."""
+    """The shares of the readings that have each fault; a reading may have several."""
 
     duplicate_rate: Share = 0.0
     malformed_rate: Share = 0.0
@@ -72,7 +72,7 @@ class FaultsConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def are_none(self) -> bool:
-        """Tell whether nothing ever goes wrong."""
+        """Whether nothing ever goes wrong."""
         return not (self.duplicate_rate or self.malformed_rate or self.late_rate or self.out_of_order_rate)
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a sensor's readings: sent twice, malformed, late, out of order; a pure function of chance."""
+"""The faults of a sensor's readings: sent twice, malformed, late, out of order; a pure function of chance."""
 
 import math
 import random
@@ -16,7 +16,7 @@ REPEAT_AFTER_MAX = 3
 
 
 class Malformation(Struct, frozen=True):
-    """What makes a reading invalid: a field that it must not have like this, or that it lacks when UNSET."""
+    """A field that makes a reading invalid by its value, or by its absence when UNSET."""
 
     field: str
     value: Any
@@ -43,8 +43,8 @@ MALFORMATIONS = (
 class PlannedReading(Struct, frozen=True):
     """A reading that a sensor takes and sends so many microseconds of the clock after the start of the run.
 
-    Its timestamp is `backdated_us` microseconds of the sensor's own time before that. `repeat_after` tells after how
-    many later readings it is sent once more; that one has `is_repeat`.
+    Its timestamp is `backdated_us` microseconds of the sensor's own time before that. It is sent once more
+    after `repeat_after` later readings; that one has `is_repeat`.
     """
 
     sensor_id: str
@@ -95,14 +95,14 @@ def _hold_back(readings: Iterable[PlannedReading]) -> Iterator[PlannedReading]:
 def _repeat(readings: Iterable[PlannedReading]) -> Iterator[PlannedReading]:
     waiting: list[tuple[int, PlannedReading]] = []
     due_us = 0
-    for place, reading in enumerate(readings):
+    for index, reading in enumerate(readings):
         yield reading
         due_us = reading.due_us
         if reading.repeat_after is not None:
-            waiting.append((place + reading.repeat_after, reading))
-        for _, original in (one for one in waiting if one[0] <= place):
+            waiting.append((index + reading.repeat_after, reading))
+        for _, original in (one for one in waiting if one[0] <= index):
             yield _repeat_of(original, due_us)
-        waiting = [one for one in waiting if one[0] > place]
+        waiting = [one for one in waiting if one[0] > index]
     for _, original in waiting:
         yield _repeat_of(original, due_us)
 

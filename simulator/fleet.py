@@ -72,7 +72,7 @@ class Stopwatch:
         self._started_seconds = time.monotonic()
 
     def elapsed_us(self) -> int:
-        """Tell the microseconds since the last restart."""
+        """Return the microseconds since the last restart."""
         return round((time.monotonic() - self._started_seconds) * 1e6)
 
 
@@ -108,7 +108,7 @@ class Recorder:
                     self._dump.add(turn.number, exchange)
 
     def progress(self, elapsed_seconds: float) -> Progress:
-        """Tell how far the run has come."""
+        """Return how far the run has come."""
         with self._lock:
             return self._tally.progress(elapsed_seconds)
 

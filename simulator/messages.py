@@ -1,4 +1,4 @@
-"""What sensors send and what they are answered: single readings and batches as JSON, and each reading's part of it."""
+"""The messages between sensors and API: single readings and batches as JSON, and each reading's part of them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class Delivery(Struct, frozen=True):
 
     @property
     def reading(self) -> PostedReading:
-        """What the sensor would send if nothing were wrong with it."""
+        """The reading as the sensor would send it if nothing were wrong with it."""
         planned = self.planned
         return PostedReading(
             sensor_id=planned.sensor_id,
@@ -44,7 +44,7 @@ class Delivery(Struct, frozen=True):
 
     @property
     def fields(self) -> Mapping[str, Any]:
-        """What the sensor sends."""
+        """The reading as the sensor sends it."""
         fields = msgspec.to_builtins(self.reading)
         if self.planned.malformation is not None:
             fields[self.planned.malformation.field] = self.planned.malformation.value
@@ -62,7 +62,7 @@ class Answer(Struct, frozen=True):
 
 
 class Exchange(Struct, frozen=True, kw_only=True):
-    """A reading that was sent and what came back: an `answer`, a `rejection`, or else an `error` that tells why not."""
+    """A reading that was sent and what came back: an `answer`, a `rejection`, or else the `error` that kept it away."""
 
     delivery: Delivery
     http_status: int | None = None

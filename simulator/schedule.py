@@ -1,4 +1,4 @@
-"""Which reading each sensor takes when: a pure function of configuration and seed."""
+"""The plan of every sensor's readings and their times: a pure function of configuration and seed."""
 
 import random
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a command does with the signals that ask it to end, so that it cleans up behind itself."""
+"""Handles the signals that ask a command to end, so that it cleans up behind itself."""
 
 import contextlib
 import signal

@@ -1,4 +1,4 @@
-"""What came of a run: counts by status, error and fault, mismatches, speed, lateness and latencies."""
+"""The summary of a run: counts by status, error and fault, mismatches, speed, lateness and latencies."""
 
 import math
 from array import array
@@ -19,7 +19,7 @@ _LATE_SECONDS = 1.0
 
 
 class Progress(Struct, frozen=True):
-    """How far a run has come, in seconds since its start and in readings."""
+    """The progress of a run, in seconds since its start and in readings."""
 
     elapsed_seconds: float
     sent: int
@@ -32,7 +32,7 @@ class Progress(Struct, frozen=True):
 class Summary(Struct, frozen=True, kw_only=True):
     """The result of a run; every sent reading is counted once, by its status, by its error, or as rightly rejected.
 
-    `latency_seconds` tells by percentage within which time so many of the requests were answered or failed.
+    `latency_seconds` has by percentage the time within which so many of the requests were answered or failed.
     """
 
     seed: int
@@ -124,7 +124,7 @@ class Tally:
             self._examples.setdefault(kind, exchange.rejection or exchange.error or "")
 
     def progress(self, elapsed_seconds: float) -> Progress:
-        """Tell how far the run has come."""
+        """Return how far the run has come."""
         return Progress(
             elapsed_seconds=elapsed_seconds,
             sent=self._sent,

@@ -1,10 +1,10 @@
-"""The receiver's SQL: measurements in, one file per location out, every (sensor, timestamp) counted once.
+"""Deduplication in SQL: measurements in, one file per location out, every (sensor, timestamp) counted once.
 
 All times are UTC. A run works on these tables:
 incoming  what the run has got, see run_input.py
 seen      what earlier runs have got in the hours that incoming touches; `counted` if it is in a report
 fresh     what this run counts
-dropped   what it does not, and its fate: duplicate, conflict (a duplicate with another temperature), or late
+dropped   what it does not, and its outcome: duplicate, conflict (a duplicate with another temperature), or late
 A copy of a message that the queue delivered twice is in neither: it was accepted once.
 """
 
@@ -25,8 +25,8 @@ _ROWS_PER_BUCKET = 8_000_000
 _LOCATIONS_PER_COPY = 64
 
 
-class LocationGroup(Struct, frozen=True):
-    """What a run has for one location; the file is None when nothing of it is new."""
+class LocationPartition(Struct, frozen=True):
+    """The measurements that a run has for one location; the file is None when none of them is new."""
 
     location_id: str
     counts: Counts
@@ -76,7 +76,7 @@ def drop_duplicates(connection: duckdb.DuckDBPyConnection, earliest: datetime) -
         """
         CREATE TABLE fresh AS
         SELECT sensor_id, location_id, temperature, measured_at, delivery FROM incoming WHERE false;
-        CREATE TABLE dropped AS SELECT *, '' AS fate FROM fresh;
+        CREATE TABLE dropped AS SELECT *, '' AS outcome FROM fresh;
         """
     )
     rows = connection.execute("SELECT count(*) FROM incoming").fetchall()[0][0]
@@ -104,7 +104,7 @@ WHERE copies = 1;
 CREATE OR REPLACE TEMP TABLE contested AS
 SELECT *, row_number() OVER (
     PARTITION BY sensor_id, measured_at ORDER BY queued_at_ms, location_id, temperature, delivery
-) AS place
+) AS rank
 FROM (
     SELECT incoming.* FROM incoming
     SEMI JOIN (
@@ -117,7 +117,7 @@ FROM (
 );
 
 CREATE OR REPLACE TEMP TABLE winners AS
-FROM contested ANTI JOIN (FROM seen_part WHERE counted) AS kept USING (sensor_id, measured_at) WHERE place = 1;
+FROM contested ANTI JOIN (FROM seen_part WHERE counted) AS kept USING (sensor_id, measured_at) WHERE rank = 1;
 
 INSERT INTO fresh SELECT sensor_id, location_id, temperature, measured_at, delivery FROM winners;
 
@@ -129,7 +129,7 @@ FROM contested JOIN (
     UNION ALL
     SELECT sensor_id, measured_at, temperature, true AS is_new FROM winners
 ) AS kept USING (sensor_id, measured_at)
-WHERE NOT (kept.is_new AND place = 1);
+WHERE NOT (kept.is_new AND rank = 1);
 
 INSERT INTO dropped
 SELECT sensor_id, location_id, temperature, measured_at, delivery, 'late'
@@ -139,13 +139,13 @@ QUALIFY delivery IS NULL OR row_number() OVER (PARTITION BY sensor_id, measured_
 """
 
 
-def write_groups(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[LocationGroup]:
+def write_partitions(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[LocationPartition]:
     """Write `fresh` as one Parquet file per location below `folder`, and count what each location got."""
     rows = connection.execute(
         """
-        SELECT location_id, count(*) FILTER (fate = 'fresh'), count(*) FILTER (fate IN ('duplicate', 'conflict')),
-               count(*) FILTER (fate = 'conflict'), count(*) FILTER (fate = 'late')
-        FROM (SELECT location_id, 'fresh' AS fate FROM fresh UNION ALL SELECT location_id, fate FROM dropped)
+        SELECT location_id, count(*) FILTER (outcome = 'fresh'), count(*) FILTER (outcome IN ('duplicate', 'conflict')),
+               count(*) FILTER (outcome = 'conflict'), count(*) FILTER (outcome = 'late')
+        FROM (SELECT location_id, 'fresh' AS outcome FROM fresh UNION ALL SELECT location_id, outcome FROM dropped)
         GROUP BY location_id ORDER BY location_id
         """
     ).fetchall()
@@ -153,7 +153,7 @@ def write_groups(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[Lo
     files = _write_locations(
         connection, [location_id for location_id in counts if counts[location_id].measurements], folder
     )
-    return [LocationGroup(location_id, count, files.get(location_id)) for location_id, count in counts.items()]
+    return [LocationPartition(location_id, count, files.get(location_id)) for location_id, count in counts.items()]
 
 
 def _write_locations(connection: duckdb.DuckDBPyConnection, location_ids: list[str], folder: Path) -> dict[str, Path]:

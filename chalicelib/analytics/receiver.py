@@ -43,12 +43,12 @@ logger = logging.getLogger(__name__)
 
 
 class _Prepared(NamedTuple):
-    """What an attempt has found in its input; `remembered` is the time from which on later runs must know it."""
+    """The input of an attempt, deduplicated; `remembered` is the time from which on later runs must know it."""
 
     invalid: int
     watermark: datetime
     remembered: datetime
-    groups: list[deduplication.LocationGroup]
+    partitions: list[deduplication.LocationPartition]
     seen_hours: list[str]
 
 
@@ -111,21 +111,21 @@ class Receiver:
             return []
         reports = [key for location, key in before.reports.items() if committed.reports[location] != key]
         seen = [key for hour, keys in before.seen.items() if hour not in committed.seen for key in keys]
-        # What tells about `before` stays for readers who have just read the head.
+        # The manifest and summaries of `before` stay for readers who have just read the head.
         gone = before.previous_run_id
         about = [manifest_key(gone), run_summary_key(gone), locations_summary_key(gone)]
         return [*reports, *map(state_key, reports), *seen, *about]
 
     def _prepare(self, request: RunRequest, previous: Manifest, keys: list[str]) -> RunAnswer:
-        # Two attempts at one run may overlap: each writes in a place of its own, and the first manifest decides.
+        # Two attempts at one run may overlap: each writes below a name of its own, and the first manifest decides.
         attempt = f"{request.run_id}/{self._new_uuid()}"
         prepared = self._drop_duplicates(request, previous, keys, attempt)
-        tasks = [_task(group, attempt, request.run_id, previous) for group in prepared.groups]
+        tasks = [_task(partition, attempt, request.run_id, previous) for partition in prepared.partitions]
         locations_key = f"scratch/{attempt}/locations.json"
         self._store.put(locations_key, msgspec.json.encode(tasks))
         # Sensors do not break in a file, and what becomes of it is no part of the books.
         broken = self._broken_count.read() if isinstance(request.input, SqsInput) else 0
-        counts = sum((group.counts for group in prepared.groups), Counts(invalid=prepared.invalid))
+        counts = sum((partition.counts for partition in prepared.partitions), Counts(invalid=prepared.invalid))
         manifest = Manifest(
             run_id=request.run_id,
             created_at=request.started_at,
@@ -158,15 +158,15 @@ class Receiver:
             seen_keys = [key for hour in hours for key in previous.seen.get(hour, [])]
             deduplication.load_seen(connection, [path for _, path in self._download(folder, seen_keys)])
             deduplication.drop_duplicates(connection, earliest)
-            groups = deduplication.write_groups(connection, folder / "locations")
+            partitions = deduplication.write_partitions(connection, folder / "locations")
             seen = deduplication.write_seen(connection, hours, folder)
             self._store.upload(
                 [
-                    *((_measurements_key(attempt, group.location_id), group.file) for group in groups if group.file),
+                    *((_measurements_key(attempt, one.location_id), one.file) for one in partitions if one.file),
                     *((_seen_key(attempt, hour), file) for hour, file in seen.items()),
                 ]
             )
-        return _Prepared(invalid, watermark, remembered, groups, list(seen))
+        return _Prepared(invalid, watermark, remembered, partitions, list(seen))
 
     def _load(self, connection: duckdb.DuckDBPyConnection, folder: Path, request: RunRequest, keys: list[str]) -> int:
         """Bring the run's input into the database; return how many of its rows are invalid."""
@@ -183,7 +183,7 @@ class Receiver:
         return invalid
 
     def _download(self, folder: Path, keys: list[str]) -> list[tuple[str, Path]]:
-        # Only the end of a key's name tells anything, and a file's name must be shorter than a key may be.
+        # Only the end of a key's name matters, and a file's name must be shorter than a key may be.
         files = [(key, folder / f"{number:06}-{Path(key).name[-32:]}") for number, key in enumerate(keys)]
         self._store.download(files)
         return files
@@ -200,7 +200,7 @@ class Receiver:
         return 0
 
     def _salvage(self, key: str, path: Path) -> int:
-        """Keep a landing object aside and its good lines in its place if it has bad ones; return their number."""
+        """Quarantine a landing object that has bad lines, and keep its good ones; return the number of the bad."""
         content = path.read_bytes()
         measurements, invalid = salvage_landing(content)
         if invalid:
@@ -223,14 +223,14 @@ def _measurements_key(attempt: str, location_id: str) -> str:
     return f"scratch/{attempt}/location_id={location_id}.parquet"
 
 
-def _task(group: deduplication.LocationGroup, attempt: str, run_id: str, previous: Manifest) -> LocationTask:
-    previous_report = previous.reports.get(group.location_id)
+def _task(partition: deduplication.LocationPartition, attempt: str, run_id: str, previous: Manifest) -> LocationTask:
+    previous_report = previous.reports.get(partition.location_id)
     return LocationTask(
-        location_id=group.location_id,
-        report_key=report_key(group.location_id, run_id),
-        measurements_key=_measurements_key(attempt, group.location_id) if group.file else None,
+        location_id=partition.location_id,
+        report_key=report_key(partition.location_id, run_id),
+        measurements_key=_measurements_key(attempt, partition.location_id) if partition.file else None,
         previous_state_key=state_key(previous_report) if previous_report else None,
-        counts=group.counts,
+        counts=partition.counts,
     )
 
 

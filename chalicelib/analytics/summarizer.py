@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Summarizer:
-    """Sums up a run whose reporters are done; safe to call again, and invisible before the commit."""
+    """Sums up a run whose reporters have finished; safe to call again, and invisible before the commit."""
 
     def __init__(self, limits: StatusLimits, store: ObjectStore, ledger: Ledger) -> None:
         self._limits = limits

@@ -27,7 +27,7 @@ class S3Input(Struct, frozen=True, forbid_unknown_fields=True, tag_field="source
 
 
 class RunRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the receiver is asked: the execution's name and start, and the workflow's own input."""
+    """The request to the receiver: the execution's name and start, and the workflow's own input."""
 
     run_id: RunId
     started_at: Timestamp
@@ -42,7 +42,7 @@ class ReportAnswer(Struct, frozen=True):
 
 
 class RunAnswer(Struct, frozen=True):
-    """What the workflow goes on with; small, whatever the size of the run.
+    """The receiver's answer, with which the workflow goes on; small, whatever the size of the run.
 
     `reports` are the first ones of a run over a static input, which nobody finds through the ledger.
     """
@@ -68,7 +68,7 @@ class LocationTask(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReportRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a reporter is asked: the run, its start, and one location's task."""
+    """The request to a reporter: the run, its start, and one location's task."""
 
     run_id: RunId
     started_at: Timestamp

@@ -1,4 +1,4 @@
-"""What a caller may do, as its token says; judged by the routes, since it depends on time and place."""
+"""The rights of a caller, as its token has them; judged by the routes, since they depend on time and location."""
 
 from enum import StrEnum
 from typing import Any
@@ -14,7 +14,7 @@ UNAVAILABLE = "unavailable"
 
 
 class Scope(StrEnum):
-    """What tokens are for."""
+    """A purpose that a token may serve."""
 
     WRITE_READINGS = "readings:write"
     READ_REPORTS = "reports:read"
@@ -41,7 +41,7 @@ class Access(Struct, frozen=True):
         return None if ALL_LOCATIONS in self.locations else self.locations
 
     def allows(self, location_id: str) -> bool:
-        """Tell whether the token is for the location."""
+        """Return whether the token is for the location."""
         return location_id in self.locations or ALL_LOCATIONS in self.locations
 
     def require_location(self, location_id: str) -> None:

@@ -1,4 +1,4 @@
-"""How requests are taken apart and answered over HTTP; beside app.py the one module that knows Chalice."""
+"""The plumbing of routes: takes requests apart and answers them. Beside app.py the one module that knows Chalice."""
 
 import functools
 import re
@@ -44,7 +44,7 @@ _REFUSALS: dict[type[Exception], Refusal] = {
 
 
 class Routes:
-    """What the routes of an application share: they take the current request apart, and answer errors."""
+    """Takes the current request of an application apart, and answers the errors of its views."""
 
     def __init__(self, app: Chalice, logger: Logger, clock: Callable[[], float]) -> None:
         self._app = app

@@ -23,13 +23,13 @@ _NO_LOCATIONS = msgspec.json.encode(LocationsSummary([]))
 
 
 class ReportQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """What may follow the question mark: from which minute on a caller wants a report."""
+    """The query of a report: the minute from which on the caller wants it."""
 
     since: Timestamp | None = None
 
 
 class Document(Struct, frozen=True):
-    """JSON of a run; the content is None when the caller said that it has it already."""
+    """JSON of a run; the content is None when the caller has it already."""
 
     run_id: str
     content: bytes | None

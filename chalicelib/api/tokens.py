@@ -33,7 +33,7 @@ _LocationText = Annotated[str, Meta(pattern=rf"^([A-Za-z0-9_.:-]{{1,{ID_LENGTH_M
 
 
 class Claims(Struct, frozen=True):
-    """What Thermonet reads of a token; further claims are the issuer's own business."""
+    """The claims that Thermonet reads; further ones are the issuer's own business."""
 
     sub: Annotated[str, Meta(min_length=1, max_length=SUBJECT_CHARACTERS_MAX)]
     exp: float
@@ -81,7 +81,7 @@ class SigningKeys:
 
 
 class Tokens:
-    """Tells authentic tokens from others. What depends on the time or the request is not its matter."""
+    """Authenticates tokens. Judging the time or the request is left to the routes."""
 
     def __init__(self, keys: SigningKeys) -> None:
         self._keys = keys

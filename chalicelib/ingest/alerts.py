@@ -104,7 +104,7 @@ class Alerts:
                 self._give_back(alert.claim)
 
     def _claim(self, claim: str, now: float) -> bool:
-        """Take the sensor's cooldown unless another process has it; tell whether it is ours, and remember its end."""
+        """Take the sensor's cooldown unless another process has it; return whether it is ours, and remember its end."""
         end = int(now) + self._settings.cooldown_seconds
         try:
             self._dynamodb.put_item(
@@ -123,7 +123,7 @@ class Alerts:
 
     def _publish(self, alerts: Sequence[_Alert]) -> Sequence[_Alert]:
         """Publish a batch and return the alerts that SNS did not take."""
-        entries: Any = [{"Id": str(place), **alert.message()} for place, alert in enumerate(alerts)]
+        entries: Any = [{"Id": str(index), **alert.message()} for index, alert in enumerate(alerts)]
         try:
             answer = self._sns.publish_batch(TopicArn=self._topic_arn, PublishBatchRequestEntries=entries)
         except (BotoCoreError, ClientError):

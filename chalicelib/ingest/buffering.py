@@ -43,7 +43,7 @@ def read_record(record: dict[str, Any]) -> QueuedMessage:
 
 
 class Buffered(Struct, frozen=True):
-    """What became of a batch: measurements landed, and messages of which something went to quarantine."""
+    """The outcome of a batch: measurements landed, and messages of which something went to quarantine."""
 
     measurements: int
     quarantined_messages: int
@@ -105,11 +105,11 @@ def _decode(message: QueuedMessage, latest: datetime) -> tuple[list[LandedMeasur
     except ValidationError as error:
         return [], [str(error)]
     landed = []
-    for place, measurement in enumerate(measurements):
+    for index, measurement in enumerate(measurements):
         if not _EARLIEST <= measurement.timestamp <= latest:
             reasons.append(f"timestamp: {format_time(measurement.timestamp)} is not between 1970 and now")
             continue
         fields = structs.asdict(measurement) | {"timestamp": measurement.timestamp.astimezone(UTC)}
-        delivery = zlib.crc32(f"{message.message_id}/{place}".encode())
+        delivery = zlib.crc32(f"{message.message_id}/{index}".encode())
         landed.append(LandedMeasurement(**fields, queued_at_ms=message.queued_at_ms, delivery=delivery))
     return landed, reasons

@@ -1,4 +1,4 @@
-"""What a sensor posts and what it is answered."""
+"""Readings as sensors post them, and the answers to them."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -42,7 +42,7 @@ class Reading(Struct, frozen=True):
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What makes a reading the same one when it comes again."""
+        """The reading's idempotency key: another delivery of the same reading has the same."""
         if self.reading_id is not None:
             return ("id", self.sensor_id, self.reading_id)
         if self.timestamp is not None:
@@ -51,7 +51,7 @@ class Reading(Struct, frozen=True):
 
     @property
     def content(self) -> tuple[str, float]:
-        """What must not differ between deliveries of a reading."""
+        """The fields that must not differ between deliveries of a reading."""
         return (self.location_id, self.resistance_ohm)
 
     @property
@@ -66,7 +66,7 @@ class Reading(Struct, frozen=True):
 
 
 class ReadingCounts(Struct, frozen=True):
-    """How many readings were accepted from working sensors, belong to broken ones, and were rejected."""
+    """Readings by kind: accepted from working sensors, from broken sensors, rejected."""
 
     accepted: int = 0
     broken: int = 0
@@ -89,7 +89,7 @@ class Answer(Struct, frozen=True):
 
 
 class Rejection(Struct, frozen=True):
-    """Why a reading of a batch is not taken: `readings[<index>].<field>: <reason>`."""
+    """The reason for which a reading of a batch is not taken: `readings[<index>].<field>: <reason>`."""
 
     error: str
 

@@ -1,4 +1,4 @@
-"""What is remembered of an attempt at readings, packed small: DynamoDB charges for each kilobyte."""
+"""The record that is kept of an attempt at readings, packed small: DynamoDB charges for each kilobyte."""
 
 import base64
 import zlib

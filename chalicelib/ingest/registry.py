@@ -42,7 +42,7 @@ class SensorRegistry:
         self._known_broken: set[str] = set()
 
     def broken_among(self, sensor_ids: Iterable[str]) -> set[str]:
-        """Tell which of the sensors are latched, registering the new ones: a call for each hundred, two with new ones.
+        """Return the sensors that are latched, registering the new ones: a call for each hundred, two with new ones.
 
         Raises ServiceUnavailableError when DynamoDB keeps leaving keys unread.
         """
@@ -57,7 +57,7 @@ class SensorRegistry:
         return known_broken | newly_known
 
     def find(self, sensor_id: str) -> bool | None:
-        """Tell whether the sensor is latched, None when it is unknown; consistent with every finished write."""
+        """Return whether the sensor is latched, None when it is unknown; consistent with every finished write."""
         found = self._dynamodb.get_item(
             TableName=self._table_name,
             Key={"sensor_id": {"S": sensor_id}},
@@ -200,6 +200,6 @@ class SensorRegistry:
 
 
 def _is_hindered(error: ClientError) -> bool:
-    """Tell whether a write, or a part of a transaction, met another transaction."""
+    """Return whether a write, or a part of a transaction, met another transaction."""
     reasons = [reason["Code"] for reason in error.response.get("CancellationReasons", [])]
     return "TransactionConflict" in reasons or error.response["Error"]["Code"] == "TransactionConflictException"
