@@ -16,15 +16,17 @@ from chalice.app import AuthRequest, AuthResponse, Chalice, CloudWatchEvent, Rat
 from msgspec import structs
 
 from chalicelib import errors
-from chalicelib.analytics.workflow import ReportRequest, RunRequest, SummaryRequest, start_scheduled_run
+from chalicelib.analytics import workflow
 from chalicelib.api import http
-from chalicelib.api.access import Scope
+from chalicelib.api.access import UNAVAILABLE, Scope
 from chalicelib.api.dashboard import read_asset, read_page
 from chalicelib.api.report_reader import ReportQuery
 from chalicelib.aws import Aws
 from chalicelib.fields import parse_id
 from chalicelib.ingest.buffering import read_record
+from chalicelib.ingest.readings import BatchAnswer
 from chalicelib.metrics import Metrics
+from chalicelib.reports import RunSummary
 from chalicelib.services import Services
 from chalicelib.settings import load_settings
 from chalicelib.validation import convert
@@ -56,9 +58,10 @@ def authorize(request: AuthRequest) -> AuthResponse:
         return AuthResponse(routes=[], principal_id="nobody")
     except errors.ServiceUnavailableError as error:
         logger.exception("no token can be checked")
-        return http.unavailable_authorizer_response(error)
+        return AuthResponse(routes=["*"], principal_id="unknown", context={UNAVAILABLE: str(error)})
     logger.info("token accepted", extra={"subject": access.subject})
-    return http.authorizer_response(access)
+    # The answer is kept for the token, whatever it asks for next.
+    return AuthResponse(routes=["*"], principal_id=access.subject, context=access.to_context())
 
 
 # curl -d says form-urlencoded unless another type is given; the body is JSON all the same.
@@ -77,7 +80,8 @@ def post_readings() -> Any:
     except (errors.ValidationError, errors.ReadingConflictError, errors.BodyTooLargeError):
         metrics.count(RejectedReadings=1)
         raise
-    counts = structs.asdict(answer.counts)
+    batch = answer if isinstance(answer, BatchAnswer) else BatchAnswer.of([answer])
+    counts = {"accepted": batch.accepted, "broken": batch.broken, "rejected": batch.rejected}
     logger.info("readings answered", extra=counts)
     metrics.count(**{f"{kind.capitalize()}Readings": number for kind, number in counts.items()})
     return msgspec.to_builtins(answer)
@@ -125,14 +129,20 @@ def get_latest_run() -> Response:
 @app.route("/")
 def get_dashboard() -> Response:
     """Show the dashboard, which asks for data and token by itself."""
-    return http.page_response(read_page(), routes.path())
+    path = routes.path()
+    if not path.endswith("/"):
+        # The page finds its files relative to its own address.
+        return Response("", {"Location": f"{path.rpartition('/')[2]}/"}, 307)
+    page = read_page()
+    return Response(page.content, {**page.headers})
 
 
 @app.route("/assets/{name}")
 @routes.answers_errors
 def get_asset(name: str) -> Response:
     """Serve a script or style of the dashboard."""
-    return http.file_response(read_asset(name))
+    asset = read_asset(name)
+    return Response(asset.content, {**asset.headers})
 
 
 @app.route("/health")
@@ -157,56 +167,53 @@ def buffer_measurements(event: SQSEvent) -> None:
 @app.schedule(Rate(SETTINGS.message_retention_seconds // 60, unit=Rate.MINUTES))
 def start_analytics(event: CloudWatchEvent) -> dict[str, Any]:
     """Start the analytics workflow for what has been buffered."""
-    arn = start_scheduled_run(
+    arn = workflow.start_scheduled_run(
         event.to_dict()["time"], services.aws.resources.state_machine_arn, services.aws.stepfunctions
     )
     logger.info("run started" if arn else "no run started", extra={"execution_arn": arn})
     return {"execution_arn": arn}
 
 
-def fails_by_name(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give every failure of AWS the one name that the workflow's Retry knows; boto3 has hundreds."""
+def task(request_type: type[Any], log_message: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function a task of the workflow: typed request, logged answer, and one name for all failures of AWS."""
 
-    @functools.wraps(function)
-    def failing_function(*args: Any) -> Any:
-        try:
-            return function(*args)
-        except (BotoCoreError, ClientError) as error:
-            raise errors.ServiceUnavailableError(str(error)) from error
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def handler(event: Any, _context: Any) -> Any:
+            request = convert(event, request_type)
+            logger.set_correlation_id(request.run_id)
+            try:
+                answer = function(request)
+            except (BotoCoreError, ClientError) as error:
+                # The one that the workflow's Retry knows; boto3 has hundreds.
+                raise errors.ServiceUnavailableError(str(error)) from error
+            logger.info(log_message, extra=msgspec.to_builtins(answer))
+            return msgspec.to_builtins(answer)
 
-    return failing_function
+        return handler
+
+    return decorate
 
 
 @app.lambda_function()
-@fails_by_name
-def receiver(event: Any, _context: Any) -> Any:
+@task(workflow.RunRequest, "run prepared")
+def receiver(request: workflow.RunRequest) -> workflow.RunAnswer:
     """Prepare a run of the workflow: one file of new measurements per location."""
-    request = convert(event, RunRequest)
-    logger.set_correlation_id(request.run_id)
-    answer = services.receiver.receive(request)
-    logger.info("run prepared", extra=msgspec.to_builtins(answer))
-    return msgspec.to_builtins(answer)
+    return services.receiver.receive(request)
 
 
 @app.lambda_function()
-@fails_by_name
-def reporter(event: Any, _context: Any) -> Any:
+@task(workflow.ReportRequest, "location reported")
+def reporter(request: workflow.ReportRequest) -> workflow.ReportAnswer:
     """Report on one location of a run."""
-    request = convert(event, ReportRequest)
-    logger.set_correlation_id(request.run_id)
-    answer = services.reporter.report(request)
-    logger.info("location reported", extra=msgspec.to_builtins(answer))
-    return msgspec.to_builtins(answer)
+    return services.reporter.report(request)
 
 
 @app.lambda_function()
-@fails_by_name
-def summarizer(event: Any, _context: Any) -> Any:
+@task(workflow.SummaryRequest, "run summed up")
+def summarizer(request: workflow.SummaryRequest) -> RunSummary:
     """Sum up a run whose locations are reported."""
-    request = convert(event, SummaryRequest)
-    logger.set_correlation_id(request.run_id)
     summary = services.summarizer.summarize(request)
-    logger.info("run summed up", extra=msgspec.to_builtins(summary))
     # Here, since a run that fails before has counted nothing.
     metrics.count(**{f"Run{kind.capitalize()}": number for kind, number in structs.asdict(summary.counts).items()})
-    return {"run_id": summary.run_id}
+    return summary

@@ -117,22 +117,18 @@ class Aws:
 
     @cached_property
     def ssm(self) -> "SSMClient":
-        """SSM for what a process reads once."""
         return _timed(self._session.client("ssm", config=_ONLINE))
 
     @cached_property
     def dynamodb(self) -> "DynamoDBClient":
-        """DynamoDB for requests."""
         return _timed(self._session.client("dynamodb", config=_ONLINE))
 
     @cached_property
     def sqs(self) -> "SQSClient":
-        """SQS for requests."""
         return _timed(self._session.client("sqs", config=_ONLINE))
 
     @cached_property
     def sns(self) -> "SNSClient":
-        """SNS for alerts."""
         return _timed(self._session.client("sns", config=_ALERT))
 
     @cached_property
@@ -147,7 +143,6 @@ class Aws:
 
     @cached_property
     def stepfunctions(self) -> "SFNClient":
-        """Step Functions for starting runs."""
         return _timed(self._session.client("stepfunctions", config=_ONLINE))
 
     @cached_property

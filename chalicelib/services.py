@@ -64,13 +64,7 @@ class Services:
         # DuckDB is for the two processes that compute; no other pays for its import.
         from chalicelib.analytics.receiver import Receiver  # noqa: PLC0415
 
-        return Receiver(
-            self._settings.analytics,
-            self._store,
-            self._ledger(self._store),
-            self._broken_count,
-            new_uuid=uuid4,
-        )
+        return Receiver(self._settings.analytics, self._store, self._ledger(self._store), self._broken_count, uuid4)
 
     @cached_property
     def reporter(self) -> "Reporter":

@@ -15,7 +15,6 @@ CONFIG_FOLDER = Path(__file__).parent / "config"
 # SQS keeps a message invisible for 12 hours at most, and a schedule counts whole minutes.
 MessageRetentionSeconds = Annotated[int, Meta(ge=60, le=43_200, multiple_of=60)]
 
-
 # Anything better is found out by the mail that asks to confirm it.
 EmailAddress = Annotated[str, Meta(max_length=254, pattern=r"^[^@\s]+@[^@\s]+\Z")]
 

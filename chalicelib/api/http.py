@@ -7,11 +7,10 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
-from chalice.app import AuthResponse, Chalice, Request, Response
+from chalice.app import Chalice, Request, Response
 
 from chalicelib import errors
-from chalicelib.api.access import UNAVAILABLE, Access, Scope, access_of
-from chalicelib.api.dashboard import WebFile
+from chalicelib.api.access import Access, Scope, access_of
 from chalicelib.api.report_reader import Document
 from chalicelib.aws import time_limit
 from chalicelib.validation import convert, shorten
@@ -93,8 +92,9 @@ class Routes:
         return str(self._request.context.get("path", "/"))
 
     def known_runs(self) -> Container[str]:
-        """Return the runs of which the caller has the answer already."""
-        return known_runs(self._request.headers.get("if-none-match", ""))
+        """Return the runs that If-None-Match lists, weak tags and strong ones alike: the caller has their answer."""
+        tags = self._request.headers.get("if-none-match", "")
+        return AnyTag() if tags.strip() == "*" else frozenset(_TAG.findall(tags))
 
     @property
     def _request(self) -> Request:
@@ -114,11 +114,6 @@ class AnyTag:
         return True
 
 
-def known_runs(if_none_match: str) -> frozenset[str] | AnyTag:
-    """Return the runs that an If-None-Match header lists, weak tags and strong ones alike."""
-    return AnyTag() if if_none_match.strip() == "*" else frozenset(_TAG.findall(if_none_match))
-
-
 def document_response(document: Document) -> Response:
     """Send a document of a run, or 304 when the caller has it; its entity tag is the run's id."""
     headers: dict[str, str | list[str]] = {
@@ -132,28 +127,6 @@ def document_response(document: Document) -> Response:
         return Response("", headers, 304)
     # As text, since Chalice would encode bytes in base64 and anything else as JSON once more.
     return Response(document.content.decode(), headers)
-
-
-def page_response(page: WebFile, path: str) -> Response:
-    """Send the dashboard's page, which finds its files relative to its own address."""
-    if not path.endswith("/"):
-        return Response("", {"Location": f"{path.rpartition('/')[2]}/"}, 307)
-    return file_response(page)
-
-
-def file_response(file: WebFile) -> Response:
-    """Send a file of the dashboard."""
-    return Response(file.content, {**file.headers})
-
-
-def authorizer_response(access: Access) -> AuthResponse:
-    """Let an authentic token in, whatever it asks for next: the gateway keeps the answer for the token."""
-    return AuthResponse(routes=["*"], principal_id=access.subject, context=access.to_context())
-
-
-def unavailable_authorizer_response(error: errors.ServiceUnavailableError) -> AuthResponse:
-    """Let a token that nobody could check through to a route, which answers 503."""
-    return AuthResponse(routes=["*"], principal_id="unknown", context={UNAVAILABLE: str(error)})
 
 
 def shorten_refusal(request: Request, answer: Callable[[Request], Response]) -> Response:

@@ -90,9 +90,8 @@ class Ingest:
             if measurements and any(reading.timestamp is None for reading in readings):
                 return Interrupted(now, error)
             raise
-        self._alerts.consider(
-            [(answer, reading.resistance_ohm) for answer, reading in zip(answers, readings, strict=True)]
-        )
+        resistances_ohm = [reading.resistance_ohm for reading in readings]
+        self._alerts.consider(list(zip(answers, resistances_ohm, strict=True)))
         return answers
 
     def _judge(self, readings: Sequence[Reading], now: datetime) -> list[Answer]:
@@ -102,15 +101,13 @@ class Ingest:
         for index, reading in enumerate(readings):
             if not self._accepts(reading):
                 broken.add(reading.sensor_id)
+            is_broken = reading.sensor_id in broken
+            temperature = None if is_broken else self._thermistor.temperature_celsius(reading.resistance_ohm)
+            status = Status.BROKEN if temperature is None else self._thermistor.status(temperature)
             # A microsecond apart, so that two readings of one sensor stay two.
             timestamp = reading.timestamp or now + timedelta(microseconds=index)
-            answers.append(self._answer(reading, timestamp, is_broken=reading.sensor_id in broken))
+            answers.append(Answer(reading.sensor_id, reading.location_id, temperature, status, timestamp))
         return answers
 
     def _accepts(self, reading: Reading) -> bool:
         return self._thermistor.accepts(reading.resistance_ohm)
-
-    def _answer(self, reading: Reading, timestamp: datetime, *, is_broken: bool) -> Answer:
-        temperature = None if is_broken else self._thermistor.temperature_celsius(reading.resistance_ohm)
-        status = Status.BROKEN if temperature is None else self._thermistor.status(temperature)
-        return Answer(reading.sensor_id, reading.location_id, temperature, status, timestamp)

@@ -59,19 +59,6 @@ class Reading(Struct, frozen=True):
         """Whether nothing but its content identifies the reading."""
         return self.reading_id is None and self.timestamp is None
 
-    @property
-    def is_known_by_time(self) -> bool:
-        """Whether a repetition of the reading has the same time, else it would be another one."""
-        return self.timestamp is not None and self.reading_id is None
-
-
-class ReadingCounts(Struct, frozen=True):
-    """Readings by kind: accepted from working sensors, from broken sensors, rejected."""
-
-    accepted: int = 0
-    broken: int = 0
-    rejected: int = 0
-
 
 class Answer(Struct, frozen=True):
     """The answer to a reading; the temperature in °C is None when the sensor is broken."""
@@ -81,11 +68,6 @@ class Answer(Struct, frozen=True):
     temperature: float | None
     status: Status
     timestamp: Timestamp
-
-    @property
-    def counts(self) -> ReadingCounts:
-        """The reading as one of its kind."""
-        return ReadingCounts(broken=1) if self.status is Status.BROKEN else ReadingCounts(accepted=1)
 
 
 class Rejection(Struct, frozen=True):
@@ -108,11 +90,6 @@ class BatchAnswer(Struct, frozen=True):
         statuses = [result.status for result in results if isinstance(result, Answer)]
         broken = statuses.count(Status.BROKEN)
         return cls(results, len(statuses) - broken, broken, len(results) - len(statuses))
-
-    @property
-    def counts(self) -> ReadingCounts:
-        """The readings by their kinds."""
-        return ReadingCounts(self.accepted, self.broken, self.rejected)
 
 
 def parse_batch(posted: Any, now: datetime, oldest_age: timedelta) -> list[Reading | Rejection]:

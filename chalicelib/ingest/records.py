@@ -40,8 +40,9 @@ def pack(readings: Sequence[Reading], attempt: Attempt) -> dict[str, Any]:
     if isinstance(attempt, Interrupted):
         return {"interrupted_at": format_time(attempt.began_at)}
     packed = [
-        _PackedAnswer(answer.temperature, answer.status, None if reading.is_known_by_time else answer.timestamp)
-        for reading, answer in zip(readings, attempt, strict=True)
+        # Another delivery of a reading that is known by its time has the same time.
+        _PackedAnswer(one.temperature, one.status, None if reading.identity[0] == "time" else one.timestamp)
+        for reading, one in zip(readings, attempt, strict=True)
     ]
     # Level 1 is five times as fast as the usual one, for a tenth more bytes.
     compressed = zlib.compress(msgspec.json.encode(packed), level=1)
