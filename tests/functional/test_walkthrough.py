@@ -1,0 +1,175 @@
+"""docs/walkthrough.md shows what one reading really leaves at every stop of its way.
+
+THERMONET_WRITE_WALKTHROUGH=1 .venv/bin/pytest tests/functional/test_walkthrough.py writes the blocks anew.
+"""
+
+import base64
+import gzip
+import json
+import os
+import random
+import re
+import zlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import duckdb
+import pytest
+
+from chalicelib.landing import LANDING_PREFIX
+from chalicelib.ledger import manifest_key, state_key
+from chalicelib.object_store import ObjectStore
+from chalicelib.reports import latest_prefix, locations_summary_key, run_summary_key
+from chalicelib.settings import load_settings
+from ops.project import PROJECT
+from tests.functional.conftest import STAGE, Stage
+from tests.functional.test_functions import SCHEDULED
+from tests.workflow_player import SQS_INPUT, WorkflowPlayer
+
+DOCUMENT = PROJECT / "docs" / "walkthrough.md"
+# A block says what it shows behind its language, where no reader of the page sees it.
+BLOCK = re.compile(r"^```(?P<language>\w+) (?P<name>[\w-]+)\n.*?^```$", re.DOTALL | re.MULTILINE)
+
+POSTED_AT = datetime(2026, 3, 1, 12, 0, 8, tzinfo=UTC)
+RUN_AT = datetime(2026, 3, 1, 12, 1, tzinfo=UTC)
+READING = '{"sensor_id":1,"location_id":"a","value":2000,"timestamp":"2026-03-01T12:00:07Z"}'
+MESSAGE_ID = "5fea7756-0ea4-451a-a703-a558b933e274"
+HANDLER_TIMEOUT = timedelta(seconds=20)
+
+
+class AppPlayer(WorkflowPlayer):
+    """The workflow on a stage, with the real functions of app.py as its tasks."""
+
+    def __init__(self, stage: Stage) -> None:
+        store = ObjectStore(stage.resources["bucket"], stage.aws("s3"))
+        super().__init__(load_settings(STAGE).analytics, store, stage.aws("dynamodb"))
+        self._functions = stage.lambdas
+
+    def _invoke(self, parameters: dict[str, Any]) -> Any:
+        function = re.fullmatch(r"\$\{(\w+)_arn\}", parameters["FunctionName"])[1]
+        return self._functions.invoke(function, parameters["Payload"]).payload
+
+
+@pytest.fixture
+def fixed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """The stage with a clock that stands still and the same uuids in every run."""
+    chance = random.Random(1)
+    monkeypatch.setattr("chalicelib.services._utc_now", lambda: POSTED_AT)
+    monkeypatch.setattr("chalicelib.services.uuid4", lambda: UUID(int=chance.getrandbits(128), version=4))
+    return stage
+
+
+def test_the_walkthrough_shows_what_a_reading_really_leaves_at_every_stop(fixed, tmp_path):
+    shown = take(fixed) | land(fixed) | report(fixed, tmp_path) | read(fixed)
+    written = DOCUMENT.read_text()
+    rendered = BLOCK.sub(lambda block: f"```{block['language']} {block['name']}\n{shown[block['name']]}\n```", written)
+    if os.environ.get("THERMONET_WRITE_WALKTHROUGH"):
+        DOCUMENT.write_text(rendered)
+        written = rendered
+    assert [block["name"] for block in BLOCK.finditer(written)] == list(shown)
+    assert written == rendered
+
+
+def take(stage: Stage) -> dict[str, str]:
+    """Post the reading; return the request, its answer, and what ingest keeps of it."""
+    answer = stage.post(READING)
+    (remembered,) = rows(stage, "idempotency_table")
+    # Powertools takes both from the wall clock.
+    lifetime = timedelta(seconds=load_settings(STAGE).idempotency.expires_after_seconds)
+    remembered["expiration"] = int((POSTED_AT + lifetime).timestamp())
+    remembered["in_progress_expiration"] = int((POSTED_AT + HANDLER_TIMEOUT).timestamp()) * 1_000
+    packed = json.loads(remembered["data"])["answers"]
+    (sensor,) = rows(stage, "registry_table")
+    return {
+        "request": f"""curl -s -H "$AUTH" -d '{READING}' $API/readings""",
+        "answer": pretty(answer.json_body),
+        # How it is compressed is up to the machine's zlib.
+        "idempotency-record": pretty(remembered | {"data": '{"answers": "…"}'}),
+        "idempotency-answers": zlib.decompress(base64.b64decode(packed)).decode(),
+        "registry-row": pretty(sensor),
+    }
+
+
+def land(stage: Stage) -> dict[str, str]:
+    """Hand the queued message to the consumer, as the event source mapping does; return message and landing object."""
+    received = stage.aws("sqs").receive_message(QueueUrl=stage.resources["queue_url"], MessageAttributeNames=["All"])
+    (message,) = received["Messages"]
+    # SQS chooses id and time.
+    record = {"messageId": MESSAGE_ID, "receiptHandle": "r", "body": message["Body"]}
+    record["attributes"] = {"SentTimestamp": f"{POSTED_AT.timestamp() * 1_000:.0f}"}
+    stage.lambdas.invoke("buffer_measurements", {"Records": [record]})
+    (key,) = stage.keys(LANDING_PREFIX)
+    return {
+        "message": message["Body"],
+        "landing-key": key,
+        "landing-line": gzip.decompress(stage.object(key)).decode().strip(),
+    }
+
+
+def report(stage: Stage, folder: Any) -> dict[str, str]:
+    """Let the schedule start a run and play it; return what it leaves in bucket and ledger."""
+    stage.lambdas.invoke("start_analytics", SCHEDULED | {"time": f"{RUN_AT:%Y-%m-%dT%H:%M:%SZ}"})
+    sfn = stage.aws("stepfunctions")
+    (execution,) = sfn.list_executions(stateMachineArn=stage.resources["state_machine_arn"])["executions"]
+    run_id = execution["name"]
+    assert json.loads(sfn.describe_execution(executionArn=execution["executionArn"])["input"]) == SQS_INPUT
+    played = AppPlayer(stage).run(run_id, RUN_AT)
+    assert played.passed[-1] == "Reported"
+    manifest = json.loads(stage.object(manifest_key(run_id)))
+    (task,) = json.loads(stage.object(manifest["locations_key"]))
+    state = folder / "state.parquet"
+    state.write_bytes(stage.object(state_key(task["report_key"])))
+    sums = duckdb.sql(f"SELECT to_json(state) FROM read_parquet('{state}') AS state").fetchall()[0][0]
+    (head,) = rows(stage, "ledger_table")
+    return {
+        "execution": pretty({"name": run_id, "input": SQS_INPUT}),
+        "task": pretty(task),
+        "manifest": pretty(manifest),
+        "report-key": task["report_key"],
+        "report": pretty(json.loads(stage.object(task["report_key"]))),
+        "state": pretty(json.loads(sums)),
+        "latest": "\n".join(stage.keys(latest_prefix(run_id))),
+        "locations-summary": pretty(json.loads(stage.object(locations_summary_key(run_id)))),
+        "run-summary": pretty(json.loads(stage.object(run_summary_key(run_id)))),
+        "head": pretty(head),
+    }
+
+
+def read(stage: Stage) -> dict[str, str]:
+    """Ask for the report twice, as the dashboard does; return request and answer."""
+    path = "/locations/a/report"
+    first = stage.http.get(path, headers=stage.headers)
+    tag = first.headers["ETag"]
+    second = stage.http.get(path, headers=stage.headers | {"If-None-Match": tag})
+    (key,) = stage.keys("reports/")
+    assert (first.status_code, first.body) == (200, stage.object(key))
+    assert (second.status_code, second.body) == (304, b"")
+    return {
+        "read": f'curl -s -D - -H "$AUTH" $API{path}',
+        "read-answer": f"HTTP/1.1 200 OK\n{headers(first)}",
+        "read-again": f"""curl -s -D - -H "$AUTH" -H 'If-None-Match: {tag}' $API{path}""",
+        "read-again-answer": f"HTTP/1.1 304 Not Modified\n{headers(second)}",
+    }
+
+
+def headers(answer: Any) -> str:
+    """Return the headers that the application sets, as they are sent."""
+    return "\n".join(f"{name}: {value}" for name, value in answer.headers.items() if name != "Content-Length")
+
+
+def rows(stage: Stage, table: str) -> list[dict[str, Any]]:
+    """Return all items of a table, with plain values."""
+    items = stage.aws("dynamodb").scan(TableName=stage.resources[table])["Items"]
+    return [{name: plain(typed) for name, typed in item.items()} for item in items]
+
+
+def plain(typed: dict[str, Any]) -> Any:
+    """Return the value that DynamoDB gives with its type."""
+    ((kind, value),) = typed.items()
+    return int(value) if kind == "N" else value
+
+
+def pretty(value: Any) -> str:
+    """Write JSON as people read it."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
