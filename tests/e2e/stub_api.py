@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import unquote
 
-from chalicelib import dashboard
+from chalicelib.api import dashboard
 
 # As behind API Gateway, where the stage's name comes before every path.
 STAGE_PATH = "/dev/"
