@@ -73,7 +73,13 @@ mutants: setup  ## Change the domain and the protocol in every small way, and li
 	@touch $@
 
 # Tests start many processes, each of which would compile the same modules again.
-test: export PYTHONDONTWRITEBYTECODE =
+unit test-fast test: export PYTHONDONTWRITEBYTECODE =
+unit: setup  ## Run the unit tests, in seconds
+	@$(BIN)/pytest -n 3 tests/unit
+
+test-fast: setup .venv-checkov/.installed  ## Run all tests but the end-to-end ones
+	@$(BIN)/pytest -n 3 --dist loadgroup tests/unit tests/functional tests/infra
+
 test: setup .venv-checkov/.installed  ## Run all tests: unit, functional, infra, e2e
 	@$(BIN)/pytest -n 3 --dist loadgroup
 
@@ -101,4 +107,4 @@ triage: setup  ## Build the ZIP of the function for dead letters
 clean:  ## Remove everything that is not in the repository
 	rm -rf .venv .venv-cloud .venv-checkov .local out mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup run demo cloud local token lint audit mutants test bench package plan deploy destroy triage clean
+.PHONY: help setup run demo cloud local token lint audit mutants unit test-fast test bench package plan deploy destroy triage clean
