@@ -10,16 +10,15 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from chalicelib.api.tokens import signing_keys_parameter
 from chalicelib.settings import Settings, load_settings
 from localcloud.stack import Resources, create_resources, function_name
-from tests.infra.app_code import app_functions
+from tests.infra.recorded_calls import API
 from tests.infra.terraform_files import PROJECT, in_stage, load, local_values, resources
 from tests.workflow_player import DEFINITION
 
 CHALICE = json.loads((PROJECT / ".chalice" / "config.json").read_text())
 STAGES = tuple(CHALICE["stages"])
-# Chalice names the handler of the API in its configuration.
-API = "api_handler"
 
 
 @pytest.fixture(params=STAGES)
@@ -58,8 +57,12 @@ def chalice_setting(stage: str, function: str, key: str) -> Any:
     return next((place[key] for place in places if key in place), None)
 
 
-def chalice_functions() -> list[str]:
-    return [API if name == "app" else name for name in app_functions()]
+def functions() -> dict[str, Any]:
+    """What app.py declares, by Chalice's names."""
+    from app import app
+
+    declared = [*app.builtin_auth_handlers, *app.event_sources, *app.pure_lambda_functions]
+    return {API: app} | {function.name: function for function in declared}
 
 
 def named_by_terraform(type_: str, attribute: str, stage: str) -> set[str]:
@@ -124,6 +127,7 @@ def test_terraform_and_the_local_cloud_tell_the_application_the_same(stage: str,
     name = in_stage(resources("aws_ssm_parameter")["resources"]["name"], stage)
     told = json.loads(client("ssm").get_parameter(Name=name)["Parameter"]["Value"])
     assert set(told) == set(local_values()["resources"])
+    assert in_stage(resources("aws_ssm_parameter")["signing_keys"]["name"], stage) == signing_keys_parameter(stage)
 
 
 def test_terraform_fills_every_placeholder_of_the_workflow() -> None:
@@ -158,21 +162,22 @@ def test_terraform_replaces_the_key_and_sends_the_mail_that_the_settings_ask_for
 def test_the_functions_that_terraform_names_are_those_of_the_application(stage: str) -> None:
     named = {key: in_stage(name, stage) for key, name in local_values()["functions"].items()}
     # What stands alone is an expression to the parser.
-    deployed = {"api" if name == "app" else name: function_name(stage, name) for name in app_functions()}
+    deployed = {name: function_name(stage, name) for name in functions() if name != API}
+    deployed["api"] = function_name(stage, "app")
     assert named == deployed
 
 
 def test_the_functions_that_the_workflow_calls_are_in_the_application() -> None:
     called = set(re.findall(r"\$\{(\w+)_arn\}", json.dumps(DEFINITION))) - {"topic"}
     assert called
-    assert called <= set(app_functions())
+    assert called <= set(functions())
 
 
 def test_chalice_configures_the_functions_of_the_application_and_no_others(stage: str) -> None:
-    functions = set(chalice_functions())
-    assert set(CHALICE["stages"][stage]["lambda_functions"]) == functions
-    assert set(CHALICE["lambda_functions"]) <= functions
-    for function in functions:
+    declared = set(functions())
+    assert set(CHALICE["stages"][stage]["lambda_functions"]) == declared
+    assert set(CHALICE["lambda_functions"]) <= declared
+    for function in declared:
         assert chalice_setting(stage, function, "lambda_memory_size") >= 128
         assert 1 <= chalice_setting(stage, function, "lambda_timeout") <= 900
         assert chalice_setting(stage, function, "reserved_concurrency") >= 1
@@ -189,7 +194,7 @@ def test_metrics_of_the_api_tell_the_stages_apart(stage: str) -> None:
 
 def test_every_log_is_kept_as_long(stage: str) -> None:
     days = local_values()["log_retention_days"]
-    for function in chalice_functions():
+    for function in functions():
         # Chalice would make a log group of another name than that of the API's handler.
         assert chalice_setting(stage, function, "log_retention_in_days") == (None if function == API else days)
     for body in resources("aws_cloudwatch_log_group").values():
@@ -200,13 +205,13 @@ def test_every_log_is_kept_as_long(stage: str) -> None:
 
 def test_a_message_stays_invisible_until_its_consumer_is_surely_done(stage: str, settings: Settings) -> None:
     timeout = chalice_setting(stage, "buffer_measurements", "lambda_timeout")
-    window = app_functions()["buffer_measurements"]["maximum_batching_window_in_seconds"]
+    window = functions()["buffer_measurements"].maximum_batching_window_in_seconds
     # AWS recommends this much, so that throttled polls do not use up a message's tries.
     assert settings.message_retention_seconds >= 6 * timeout + window
 
 
 def test_no_more_consumers_are_started_than_may_run(stage: str) -> None:
-    most = app_functions()["buffer_measurements"]["maximum_concurrency"]
+    most = functions()["buffer_measurements"].maximum_concurrency
     assert 2 <= most <= chalice_setting(stage, "buffer_measurements", "reserved_concurrency")
 
 
@@ -227,7 +232,7 @@ def test_api_gateway_lets_no_more_through_than_the_handlers_can_take(stage: str,
 
 def test_the_quota_that_a_deployment_needs_is_told() -> None:
     reserved = [
-        chalice_setting(stage, function, "reserved_concurrency") for stage in STAGES for function in chalice_functions()
+        chalice_setting(stage, function, "reserved_concurrency") for stage in STAGES for function in functions()
     ]
     (triage,) = (block["dead_letter_triage"] for block in load(PROJECT / "infra" / "dead_letters.tf")["module"])
     total = sum(reserved) + len(STAGES) * triage["reserved_concurrency"]
