@@ -49,14 +49,16 @@ token: setup  ## Mint a bearer token for SUBJECT (optional: LOCATION, SCOPE, DAY
 	@$(BIN)/python -m ops token --stage $(or $(STAGE),dev) --subject "$(SUBJECT)" \
 		$(addprefix --location ,$(LOCATION)) $(addprefix --scope ,$(SCOPE)) $(addprefix --days ,$(DAYS))
 
-lint: setup  ## Check style, types, import rules, dependencies, and for dead code
+lint: setup .venv-checkov/.installed  ## Check style, types, import rules, dead code, sizes, dependencies, and Terraform
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/vulture
+	@$(BIN)/python .ci/sizes.py
 	@# Its parser warns of the folder of wheels that requirements.txt names.
 	@$(BIN)/python -W ignore -m deptry .
+	@$(BIN)/python .ci/terraform.py
 
 audit: setup  ## Check the packaged dependencies for known vulnerabilities, where their list can be reached
 	@if $(BIN)/python -c 'import urllib.request as r; r.urlopen("https://pypi.org/pypi/pip/json", timeout=10)' 2> /dev/null; \
@@ -77,10 +79,10 @@ unit test-fast test: export PYTHONDONTWRITEBYTECODE =
 unit: setup  ## Run the unit tests, in seconds
 	@$(BIN)/pytest -n 3 tests/unit
 
-test-fast: setup .venv-checkov/.installed  ## Run all tests but the end-to-end ones
+test-fast: setup  ## Run all tests but the end-to-end ones
 	@$(BIN)/pytest -n 3 --dist loadgroup tests/unit tests/functional tests/infra
 
-test: setup .venv-checkov/.installed  ## Run all tests: unit, functional, infra, e2e
+test: setup  ## Run all tests: unit, functional, infra, e2e
 	@$(BIN)/pytest -n 3 --dist loadgroup
 
 bench: setup  ## Measure what a reading costs, its price, the simulator, and the analytics of a million measurements
