@@ -36,7 +36,7 @@ class TriageError(Exception):
 
 
 @dataclass(frozen=True)
-class Places:
+class Resources:
     """Where dead letters are and where they can go."""
 
     dead_letter_queue_url: str
@@ -59,8 +59,8 @@ class Report:
 class Triage:
     """Works through a dead-letter queue; `new_time` tells the time, clients are boto3's."""
 
-    def __init__(self, places: Places, sqs: Any, s3: Any, new_time: Callable[[], datetime]) -> None:
-        self._places = places
+    def __init__(self, resources: Resources, sqs: Any, s3: Any, new_time: Callable[[], datetime]) -> None:
+        self._resources = resources
         self._sqs = sqs
         self._s3 = s3
         self._new_time = new_time
@@ -90,7 +90,7 @@ class Triage:
 
     def _receive(self, count: int) -> list[dict[str, Any]]:
         answer = self._sqs.receive_message(
-            QueueUrl=self._places.dead_letter_queue_url,
+            QueueUrl=self._resources.dead_letter_queue_url,
             MaxNumberOfMessages=count,
             VisibilityTimeout=_INVISIBLE_SECONDS,
             WaitTimeSeconds=1,
@@ -107,7 +107,7 @@ class Triage:
             else:
                 self._set_aside(message, reason)
             self._sqs.delete_message(
-                QueueUrl=self._places.dead_letter_queue_url, ReceiptHandle=message["ReceiptHandle"]
+                QueueUrl=self._resources.dead_letter_queue_url, ReceiptHandle=message["ReceiptHandle"]
             )
         except (BotoCoreError, ClientError):
             # It is still where it was, and the others may fare better.
@@ -121,7 +121,7 @@ class Triage:
             for name, attribute in message.get("MessageAttributes", {}).items()
         }
         self._sqs.send_message(
-            QueueUrl=self._places.queue_url, MessageBody=message["Body"], MessageAttributes=attributes
+            QueueUrl=self._resources.queue_url, MessageBody=message["Body"], MessageAttributes=attributes
         )
 
     def _set_aside(self, message: dict[str, Any], reason: str) -> None:
@@ -134,7 +134,7 @@ class Triage:
             "quarantined_at": self._new_time().astimezone(UTC).isoformat().replace("+00:00", "Z"),
         }
         self._s3.put_object(
-            Bucket=self._places.bucket,
+            Bucket=self._resources.bucket,
             Key=f"quarantine/{message['MessageId']}-{digest}.json",
             Body=json.dumps(content).encode(),
         )
@@ -142,12 +142,12 @@ class Triage:
     def _let_go(self, receipt_handles: list[str]) -> None:
         for receipt_handle in receipt_handles:
             self._sqs.change_message_visibility(
-                QueueUrl=self._places.dead_letter_queue_url, ReceiptHandle=receipt_handle, VisibilityTimeout=0
+                QueueUrl=self._resources.dead_letter_queue_url, ReceiptHandle=receipt_handle, VisibilityTimeout=0
             )
 
     def _count(self) -> int:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        answer = self._sqs.get_queue_attributes(QueueUrl=self._places.dead_letter_queue_url, AttributeNames=names)
+        answer = self._sqs.get_queue_attributes(QueueUrl=self._resources.dead_letter_queue_url, AttributeNames=names)
         return sum(int(answer["Attributes"][name]) for name in names)
 
 
@@ -185,9 +185,9 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
 
 @cache
 def _triage() -> Triage:
-    return Triage(places(os.environ), boto3.client("sqs"), boto3.client("s3"), lambda: datetime.now(UTC))
+    return Triage(read_resources(os.environ), boto3.client("sqs"), boto3.client("s3"), lambda: datetime.now(UTC))
 
 
-def places(environment: Mapping[str, str]) -> Places:
-    """Read the places from the variables that Terraform sets."""
-    return Places(environment["DEAD_LETTER_QUEUE_URL"], environment["QUEUE_URL"], environment["BUCKET"])
+def read_resources(environment: Mapping[str, str]) -> Resources:
+    """Read the names of the resources from the variables that Terraform sets."""
+    return Resources(environment["DEAD_LETTER_QUEUE_URL"], environment["QUEUE_URL"], environment["BUCKET"])

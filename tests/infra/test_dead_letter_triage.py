@@ -26,14 +26,14 @@ class Account:
         self.queue_url, self.dead_letters_url = (
             self.sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("measurements", "dead-letters")
         )
-        self.places = function.Places(self.dead_letters_url, self.queue_url, "data")
+        self.resources = function.Resources(self.dead_letters_url, self.queue_url, "data")
 
     def bury(self, *bodies: str) -> None:
         for body in bodies:
             self.sqs.send_message(QueueUrl=self.dead_letters_url, MessageBody=body)
 
     def triage(self, action: str, limit: int = 100, sqs: Any = None) -> Any:
-        triage = function.Triage(self.places, sqs or self.sqs, self.s3, lambda: NOW)
+        triage = function.Triage(self.resources, sqs or self.sqs, self.s3, lambda: NOW)
         return triage.run(action, limit, lambda: 300_000)
 
     def bodies(self, queue_url: str) -> list[str]:
@@ -129,7 +129,7 @@ def test_a_message_that_cannot_be_deleted_is_in_both_places_and_not_in_none(acco
 
 def test_no_message_is_taken_when_the_time_is_nearly_up(account: Account) -> None:
     account.bury(GOOD)
-    triage = function.Triage(account.places, account.sqs, account.s3, lambda: NOW)
+    triage = function.Triage(account.resources, account.sqs, account.s3, lambda: NOW)
     assert triage.run("redrive", 10, lambda: 5_000).examined == 0
 
 
