@@ -1,4 +1,4 @@
-"""What a run leaves for readers: a report of each location, a summary of itself, and the latest of every location.
+"""All that a run leaves for readers: a report of each location, a summary of itself, and the latest of every location.
 
 Each reporter leaves its location's latest as an empty object whose name says it all, so that the latest of
 20,000 locations are gathered with 20 listings instead of 20,000 reads.

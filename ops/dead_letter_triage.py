@@ -1,7 +1,7 @@
 """Deals with dead letters on demand: tells what they are, sends them back to the queue, or sets them aside.
 
 Called as {"action": "report" | "redrive" | "quarantine", "limit": 1000}. A message is deleted only after it has
-arrived elsewhere, so an interruption leaves it in both places and never in none.
+arrived elsewhere, so an interruption may leave it in both, and never in none.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class TriageError(Exception):
 
 @dataclass(frozen=True)
 class Resources:
-    """Where dead letters are and where they can go."""
+    """The queues and the bucket: where dead letters are, and where they can go."""
 
     dead_letter_queue_url: str
     queue_url: str
@@ -46,7 +46,7 @@ class Resources:
 
 @dataclass
 class Report:
-    """What a call has done: messages examined and moved, those that could not be, and why they were dead letters."""
+    """The result of a call: messages examined and moved, those that could not be, and why they were dead letters."""
 
     action: str
     examined: int = 0
