@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tests.factories import posted
 from tests.fakes import service_error
-from tests.functional.test_post_readings import JSON_VALUES, ago, assert_refused
+from tests.functional.test_post_readings import ago, assert_refused
+from tests.strategies import JSON_VALUES
 
 
 def batch(*readings):
