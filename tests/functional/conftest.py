@@ -4,13 +4,12 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from botocore.client import BaseClient
 from botocore.loaders import create_loader
 from chalice.test import Client
 from moto import mock_aws
@@ -21,6 +20,7 @@ from chalicelib.settings import load_settings
 from localcloud.stack import create_resources
 from ops.tokens import mint_token
 from simulator.__main__ import main
+from tests.faults import AwsCalls
 from tests.functional.simulator_stub import CONFIG, serve_stub
 
 STAGE = "dev"
@@ -115,64 +115,10 @@ def make_stage() -> dict[str, str]:
     return structs.asdict(resources)
 
 
-class AwsCalls:
-    """The AWS calls that the app makes, as `dynamodb:PutItem`, and a way to make some of them fail."""
-
-    def __init__(self) -> None:
-        self.made: list[str] = []
-        self.failing: dict[str, Exception] = {}
-
-    def note(self, client: Any, operation: str) -> None:
-        call = f"{client.meta.service_model.service_name}:{operation}"
-        self.made.append(call)
-        for pattern, error in self.failing.items():
-            if call.startswith(pattern):
-                raise error
-
-
 @pytest.fixture
 def aws_calls(monkeypatch: pytest.MonkeyPatch) -> AwsCalls:
-    """Watch every call that any client makes from now on."""
-    calls, make_api_call = AwsCalls(), BaseClient._make_api_call
-
-    def watched(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
-        calls.note(client, operation)
-        return make_api_call(client, operation, parameters)
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", watched)
-    return calls
-
-
-@dataclass
-class Faults:
-    """Calls that fail: operation, part of the table's or parameter's name, error, and whether it had its effect."""
-
-    failing: list[tuple[str, str, Exception, bool]] = field(default_factory=list)
-    failed: int = 0
-
-    def fault_of(self, operation: str, parameters: dict[str, Any]) -> tuple[Exception | None, bool]:
-        named = json.dumps(parameters, default=str)
-        for name, where, error, had_effect in self.failing:
-            if operation == name and where in named:
-                self.failed += 1
-                return error, had_effect
-        return None, True
-
-
-@pytest.fixture
-def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
-    """Let calls fail from now on, as the test says."""
-    faults, make_api_call = Faults(), BaseClient._make_api_call
-
-    def faulty(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
-        error, had_effect = faults.fault_of(operation, parameters)
-        answer = make_api_call(client, operation, parameters) if had_effect else None
-        if error:
-            raise error
-        return answer
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", faulty)
-    return faults
+    """Watch every call that any client makes from now on, and let some fail."""
+    return AwsCalls(monkeypatch)
 
 
 @pytest.fixture

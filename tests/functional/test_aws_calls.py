@@ -53,9 +53,9 @@ def test_resources_and_keys_are_looked_up_once_in_a_process(stage, aws_calls):
 
 
 def test_a_reading_whose_success_could_not_be_recorded_is_in_progress_and_not_sent_again(stage, aws_calls):
-    aws_calls.failing["dynamodb:UpdateItem"] = service_error()
+    aws_calls.fail("dynamodb:UpdateItem", service_error())
     stage.post(posted(reading_id="r"))
-    aws_calls.failing.clear()
+    aws_calls.heal()
     response = stage.post(posted(reading_id="r"))
     assert response.status_code == 409
     assert int(response.headers["Retry-After"]) > 0

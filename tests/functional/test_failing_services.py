@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from botocore.client import BaseClient
 from botocore.exceptions import ConnectTimeoutError, NoCredentialsError, ReadTimeoutError
 
 from chalicelib.settings import load_settings
@@ -30,16 +29,16 @@ OUT_OF_RANGE = posted(sensor_id="broken", timestamp=TIME, value=25_000)
 
 # A reading alone that makes the call, and the call; a batch of all of them makes those that name no single sensor.
 CALLS = {
-    "idempotency, begin": (KNOWN, "PutItem", "-idempotency"),
-    "idempotency, complete": (KNOWN, "UpdateItem", "-idempotency"),
-    "registry, read": (KNOWN, "GetItem", "-sensor-registry"),
-    "registry, read many": (None, "BatchGetItem", "-sensor-registry"),
-    "registry, register": (NEW, "PutItem", "-sensor-registry"),
-    "registry, register many": (None, "TransactWriteItems", "attribute_not_exists(sensor_id)"),
-    "registry, latch": (OUT_OF_RANGE, "TransactWriteItems", "sensors :one"),
-    "queue": (KNOWN, "SendMessage", "-measurements"),
-    "resources": (KNOWN, "GetParameter", "/resources"),
-    "signing keys": (KNOWN, "GetParameter", "/signing-keys"),
+    "idempotency, begin": (KNOWN, "dynamodb:PutItem", "-idempotency"),
+    "idempotency, complete": (KNOWN, "dynamodb:UpdateItem", "-idempotency"),
+    "registry, read": (KNOWN, "dynamodb:GetItem", "-sensor-registry"),
+    "registry, read many": (None, "dynamodb:BatchGetItem", "-sensor-registry"),
+    "registry, register": (NEW, "dynamodb:PutItem", "-sensor-registry"),
+    "registry, register many": (None, "dynamodb:TransactWriteItems", "attribute_not_exists(sensor_id)"),
+    "registry, latch": (OUT_OF_RANGE, "dynamodb:TransactWriteItems", "sensors :one"),
+    "queue": (KNOWN, "sqs:SendMessage", "-measurements"),
+    "resources": (KNOWN, "ssm:GetParameter", "/resources"),
+    "signing keys": (KNOWN, "ssm:GetParameter", "/signing-keys"),
 }
 BATCH = {"readings": [KNOWN, NEW, CRITICAL, OUT_OF_RANGE]}
 STATUSES = {"known": "OK", "new": "OK", "critical": "TEMPERATURE_CRITICAL", "broken": "BROKEN"}
@@ -76,16 +75,16 @@ def answer_in_the_end(stage, body):
 
 
 CASES = [
-    pytest.param(body, operation, where, id=f"{kind}, {name}")
-    for name, (reading, operation, where) in CALLS.items()
+    pytest.param(body, call, where, id=f"{kind}, {name}")
+    for name, (reading, call, where) in CALLS.items()
     for kind, body in (("one", reading), ("batch", BATCH))
     if body and (kind, name) not in {("batch", "registry, read"), ("batch", "registry, register")}
 ]
 
 
-@pytest.mark.parametrize(("body", "operation", "where"), CASES)
+@pytest.mark.parametrize(("body", "call", "where"), CASES)
 def test_a_failure_is_answered_with_try_again_and_the_repetition_has_one_effect(
-    stage, faults, restart, subtests, body, operation, where
+    stage, aws_calls, restart, subtests, body, call, where
 ):
     for number, (name, (error, had_effect)) in enumerate(FAILURES.items()):
         with subtests.test(name):
@@ -94,29 +93,30 @@ def test_a_failure_is_answered_with_try_again_and_the_repetition_has_one_effect(
             request, known = json.loads(text), f"known-{number}"
             stage.post(posted(sensor_id=known, reading_id="first"))
             stage.queued()
-            if operation == "GetParameter":
+            if call == "ssm:GetParameter":
                 restart()
-            faults.failing, faults.failed = [(operation, where, error, had_effect)], 0
+            aws_calls.failed = 0
+            aws_calls.fail(call, error, where, had_effect=had_effect)
             assert_unavailable(stage.post(request))
-            assert faults.failed > 0
-            faults.failing = []
+            assert aws_calls.failed > 0
+            aws_calls.heal()
             answer = answer_in_the_end(stage, request)
             results = answer.get("results", [answer])
-            told = {result["sensor_id"].partition("-")[0]: result["status"] for result in results}
-            assert told == {sensor: STATUSES[sensor] for sensor in told}
-            once = {(one["sensor_id"], one["timestamp"], one["temperature"]) for one in stage.queued()}
+            statuses = {result["sensor_id"].partition("-")[0]: result["status"] for result in results}
+            assert statuses == {sensor: STATUSES[sensor] for sensor in statuses}
+            queued = {(one["sensor_id"], one["timestamp"], one["temperature"]) for one in stage.queued()}
             good = {(one["sensor_id"], one["timestamp"], one["temperature"]) for one in results if one["temperature"]}
-            assert once == good
+            assert queued == good
             assert stage.post(request).json_body == answer
             for sensor in [one["sensor_id"] for one in results if one["status"] == "BROKEN"]:
                 assert stage.post(posted(sensor_id=sensor)).json_body["status"] == "BROKEN"
 
 
 @pytest.mark.parametrize(
-    ("operation", "where"),
-    [("PublishBatch", ""), ("PutItem", "alert#"), ("DeleteItem", "alert#")],
+    ("call", "where"),
+    [("sns:PublishBatch", ""), ("dynamodb:PutItem", "alert#"), ("dynamodb:DeleteItem", "alert#")],
 )
-def test_alerts_that_fail_in_whatever_way_block_no_reading(stage, faults, subtests, operation, where):
+def test_alerts_that_fail_in_whatever_way_block_no_reading(stage, aws_calls, subtests, call, where):
     for number, (name, (error, had_effect)) in enumerate(FAILURES.items()):
         critical, broken, *both = [
             posted(sensor_id=f"{number}-{place}", value=value, timestamp=TIME)
@@ -124,51 +124,48 @@ def test_alerts_that_fail_in_whatever_way_block_no_reading(stage, faults, subtes
         ]
         for body, measurements in ((critical, 1), (broken, 0), ({"readings": both}, 1)):
             with subtests.test(name, one="value" in body, measurements=measurements):
-                faults.failing = [(operation, where, error, had_effect)]
-                if operation == "DeleteItem":
-                    faults.failing.append(("PublishBatch", "", error, False))
+                aws_calls.fail(call, error, where, had_effect=had_effect)
+                if call == "dynamodb:DeleteItem":
+                    aws_calls.fail("sns:PublishBatch", error)
                 first = stage.post(body)
                 assert first.status_code == 200
-                faults.failing = []
+                aws_calls.heal()
                 assert stage.post(body).json_body == first.json_body
                 assert len(stage.queued()) == measurements
 
 
-def test_an_outage_of_every_service_at_once_is_one_more_503(stage, faults):
+def test_an_outage_of_every_service_at_once_is_one_more_503(stage, aws_calls):
     error = NoCredentialsError()
-    for operation in ("PutItem", "GetItem", "UpdateItem", "DeleteItem", "BatchGetItem", "SendMessage", "PublishBatch"):
-        faults.failing.append((operation, "", error, False))
+    for service in ("dynamodb:", "sqs:", "sns:"):
+        aws_calls.fail(service, error)
     for body in (KNOWN, BATCH):
         assert_unavailable(stage.post(body))
-    faults.failing = []
+    aws_calls.heal()
     assert answer_in_the_end(stage, BATCH)["accepted"] == 3
 
 
 @pytest.mark.parametrize("path", ["/sensors/1", "/locations", "/locations/a/report", "/runs/latest"])
-def test_readers_too_are_told_to_try_again(stage, faults, path):
+def test_readers_too_are_told_to_try_again(stage, aws_calls, path):
     stage.http.get(path, headers=stage.headers)
     for error, _ in FAILURES.values():
-        faults.failing = [("GetItem", "", error, False)]
+        aws_calls.fail("dynamodb:GetItem", error)
         assert_unavailable(stage.http.get(path, headers=stage.headers))
+        aws_calls.heal()
 
 
-def test_keys_left_unread_for_good_are_503_with_nothing_half_reported(stage, monkeypatch):
-    make_api_call = BaseClient._make_api_call
-
-    def throttled(client, operation, parameters):
-        answer = make_api_call(client, operation, parameters)
+def test_keys_left_unread_for_good_are_503_with_nothing_half_reported(stage, aws_calls, monkeypatch):
+    def throttle(_client, operation, parameters, answer):
         if operation == "BatchGetItem":
             ((table, asked),) = parameters["RequestItems"].items()
             answer["UnprocessedKeys"] = {table: {**asked, "Keys": asked["Keys"][1:]}} if asked["Keys"][1:] else {}
             answer["Responses"][table] = [
                 item for item in answer["Responses"][table] if item["sensor_id"] == asked["Keys"][0]["sensor_id"]
             ]
-        return answer
 
     many = {"readings": [posted(sensor_id=str(number), timestamp=TIME) for number in range(8)]}
     with monkeypatch.context() as throttling:
         throttling.setattr("chalicelib.ingest.registry._WAITS_SECONDS", (0, 0, 0))
-        throttling.setattr(BaseClient, "_make_api_call", throttled)
+        throttling.setattr(aws_calls, "on_answer", throttle)
         assert_unavailable(stage.post(many))
         assert stage.queued() == []
         # Four readings are told of by four calls.

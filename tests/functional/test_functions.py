@@ -6,6 +6,7 @@ import json
 
 import msgspec
 import pytest
+from botocore.exceptions import ClientError
 
 from chalicelib.errors import ServiceUnavailableError
 from chalicelib.ledger import NO_MANIFEST
@@ -66,8 +67,8 @@ def test_a_batch_without_sending_times_lands_too(stage):
 
 
 def test_a_failing_bucket_fails_the_batch(stage, aws_calls):
-    aws_calls.failing["s3:"] = service_error()
-    with pytest.raises(type(aws_calls.failing["s3:"])):
+    aws_calls.fail("s3:", service_error())
+    with pytest.raises(ClientError):
         stage.lambdas.invoke("buffer_measurements", sqs_event(json.dumps([measurement_fields()])))
 
 
@@ -183,7 +184,7 @@ class TestObjectStoreOnS3(ObjectStoreContract):
 
 @pytest.mark.parametrize("function", ["receiver", "reporter"])
 def test_a_failure_of_aws_has_the_one_name_that_the_workflow_retries(stage, aws_calls, function):
-    aws_calls.failing["s3:"] = service_error("SlowDown")
+    aws_calls.fail("s3:", service_error("SlowDown"))
     task = {
         "location_id": "a",
         "report_key": "reports/location_id=a/run-1.json",

@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import pytest
-from botocore.client import BaseClient
 
 from chalicelib.aws import Aws, longest_call_seconds
 from tests.factories import posted
@@ -31,20 +30,20 @@ class KilledError(BaseException):
 
 
 KILLED = [
-    pytest.param(body, operation, id=f"{kind}, {operation}")
+    pytest.param(body, call, id=f"{kind}, {call}")
     for kind, body, read in (("one", KNOWN, "GetItem"), ("batch", {"readings": [KNOWN, NEW]}, "BatchGetItem"))
-    for operation in (read, "SendMessage", "UpdateItem")
+    for call in (f"dynamodb:{read}", "sqs:SendMessage", "dynamodb:UpdateItem")
 ]
 
 
 @pytest.mark.parametrize(("body", "killed_at"), KILLED)
 def test_a_function_killed_in_the_middle_blocks_no_repetition_longer_than_it_could_have_run(
-    stage, faults, body, killed_at
+    stage, aws_calls, body, killed_at
 ):
-    faults.failing = [(killed_at, "", KilledError(), killed_at == "SendMessage")]
+    aws_calls.fail(killed_at, KilledError(), had_effect=killed_at == "sqs:SendMessage")
     with pytest.raises(KilledError):
         stage.post(body)
-    faults.failing = []
+    aws_calls.heal()
     (record,) = [item for item in records(stage) if item["status"]["S"] == "INPROGRESS"]
     assert int(record["in_progress_expiration"]["N"]) <= (time.time() + FUNCTION_SECONDS) * 1_000
     assert stage.post(body).status_code == 409
@@ -64,21 +63,17 @@ class Clock:
     def __call__(self):
         return self.now
 
+    def pass_on(self, client, *_):
+        """Let the time of a call pass: as long as it may take at most, unless the test says how long."""
+        self.calls += 1
+        self.now += self.call_seconds or longest_call_seconds(client.meta.config)
+
 
 @pytest.fixture
-def slow_aws(monkeypatch):
-    make_api_call = BaseClient._make_api_call
-
+def slow_aws(aws_calls, monkeypatch):
     def slow_down(call_seconds):
         clock = Clock(call_seconds)
-
-        def slow(client, operation, parameters):
-            answer = make_api_call(client, operation, parameters)
-            clock.calls += 1
-            clock.now += call_seconds or longest_call_seconds(client.meta.config)
-            return answer
-
-        monkeypatch.setattr(BaseClient, "_make_api_call", slow)
+        monkeypatch.setattr(aws_calls, "on_answer", clock.pass_on)
         monkeypatch.setattr("chalicelib.aws.monotonic", clock)
         return clock
 

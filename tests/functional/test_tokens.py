@@ -195,9 +195,9 @@ def test_a_key_that_was_taken_out_is_refused_some_minutes_later(stage, monkeypat
 
 
 def test_keys_that_cannot_be_read_are_the_servers_fault_and_open_nothing(stage, aws_calls, restart):
-    aws_calls.failing["ssm:"] = service_error()
+    aws_calls.fail("ssm:", service_error())
     assert_refused(post(stage, sign(CLAIMS)), 503, "try again")
-    aws_calls.failing.clear()
+    aws_calls.heal()
     for value in ("{", "[]", '{"now": 5}'):
         restart()
         put_keys(stage, value)
@@ -210,7 +210,7 @@ def test_keys_once_read_are_used_on_while_they_cannot_be_read_again(stage, aws_c
     assert post(stage, sign(CLAIMS)).status_code == 200
     later = time.monotonic() + 301
     monkeypatch.setattr(app.services.tokens._keys, "_clock", lambda: later)
-    aws_calls.failing["ssm:"] = service_error()
+    aws_calls.fail("ssm:", service_error())
     assert post(stage, sign(CLAIMS), value=3000).status_code == 200
 
 
