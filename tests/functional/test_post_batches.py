@@ -3,13 +3,9 @@
 import json
 import math
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.factories import posted
 from tests.fakes import service_error
 from tests.functional.test_post_readings import ago, assert_refused
-from tests.strategies import JSON_VALUES
 
 
 def batch(*readings):
@@ -178,14 +174,3 @@ def test_a_reading_without_a_time_that_was_queued_before_its_request_failed_is_q
         answer = stage.post(body)
         assert answer.status_code == 200
         assert stage.queued() == first
-
-
-@settings(max_examples=60)
-@given(st.lists(JSON_VALUES | st.builds(posted, value=JSON_VALUES, sensor_id=JSON_VALUES), min_size=1, max_size=5))
-def test_no_batch_whatever_is_answered_with_a_server_error(stage, items):
-    response = stage.post(json.dumps({"readings": items}))
-    assert response.status_code == 200
-    answer = response.json_body
-    assert len(answer["results"]) == len(items) == answer["accepted"] + answer["broken"] + answer["rejected"]
-    for place, result in enumerate(answer["results"]):
-        assert result.get("error", f"readings[{place}]").startswith(f"readings[{place}]")

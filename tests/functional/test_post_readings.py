@@ -5,11 +5,8 @@ import math
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.factories import posted
-from tests.strategies import JSON_VALUES
 
 
 def ago(**age):
@@ -151,21 +148,3 @@ def test_health_is_open_and_shows_no_data(stage, aws_calls):
     response = stage.http.get("/health")
     assert (response.status_code, response.json_body) == (200, {"status": "OK"})
     assert aws_calls.made == []
-
-
-@settings(max_examples=150)
-@given(
-    body=st.binary(max_size=50)
-    | JSON_VALUES.map(json.dumps)
-    | st.fixed_dictionaries(
-        {}, optional=dict.fromkeys(["sensor_id", "location_id", "value", "timestamp", "reading_id"], JSON_VALUES)
-    ).map(json.dumps)
-    | st.tuples(st.sampled_from(["sensor_id", "location_id", "value", "timestamp", "reading_id"]), JSON_VALUES).map(
-        lambda change: json.dumps(posted(**{change[0]: change[1]}))
-    )
-)
-def test_no_body_whatever_is_answered_with_a_server_error(stage, body):
-    response = stage.post(body)
-    assert response.status_code in {200, 400, 409, 413}
-    if response.status_code != 200:
-        assert_refused(response, response.status_code, ": ")
