@@ -40,7 +40,9 @@ def test_what_the_gateway_keeps_of_a_token_is_the_same_text_every_time_and_gives
     assert access_of(context) == access("a", "b", "c")
 
 
-@pytest.mark.parametrize("context", [{}, {"access": None}, {"access": "{"}, {"access": "{}"}])
+@pytest.mark.parametrize(
+    "context", [{}, {"access": None}, {"access": ""}, {"access": "{"}, {"access": "{}"}, {"principalId": "x"}]
+)
 def test_without_what_the_gateway_keeps_of_a_token_nobody_is_let_in(context):
     with pytest.raises(NotAuthenticatedError, match=r"^token: required, but missing$"):
         access_of(context)

@@ -1,5 +1,8 @@
 """Which tokens are authentic, and how long the keys that tell are kept."""
 
+import base64
+import hashlib
+import hmac
 import json
 from types import SimpleNamespace
 
@@ -50,6 +53,27 @@ def signed(secret=NEW, key_id="new", **claims):
     return f"Bearer {token}"
 
 
+def without(name):
+    claims = {claim: value for claim, value in CLAIMS.items() if claim != name}
+    return f"Bearer {jwt.encode(claims, NEW, 'HS256', {'kid': 'new'})}"
+
+
+def encoded(part):
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
+
+
+def signed_by_hand(claims, **header):
+    """A token with a right signature that no library would write."""
+    text = f"{encoded({'alg': 'HS256', 'kid': 'new', **header})}.{encoded(claims)}"
+    signature = hmac.new(NEW.encode(), text.encode(), hashlib.sha256).digest()
+    return f"Bearer {text}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+def with_other_claims(authorization, **claims):
+    header, _, signature = authorization.split(".")
+    return f"{header}.{encoded({**CLAIMS, **claims})}.{signature}"
+
+
 @pytest.mark.parametrize(
     "authorization", [signed(), signed(OLD, "old"), signed(OLD, None), signed(NEW, None), signed(aud="somebody")]
 )
@@ -64,7 +88,14 @@ def test_the_scheme_may_be_written_in_any_way(tokens):
     assert tokens.authenticate(f" {signed().replace('Bearer', 'bEARER')} ").subject == "gateway-7"
 
 
-@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", signed().removeprefix("Bearer "), "Basic a"])
+@pytest.mark.parametrize("locations", [["*"], ["x", "*"], [1, "a"]])
+def test_locations_are_texts_or_numbers_or_all(tokens, locations):
+    assert tokens.authenticate(signed(locations=locations)).allows("a")
+
+
+@pytest.mark.parametrize(
+    "authorization", ["", "Bearer", "Bearer ", signed().removeprefix("Bearer "), "Basic YTpi", "Token x"]
+)
 def test_what_is_no_bearer_token_is_told_how_to_be_one(tokens, ssm, authorization):
     with pytest.raises(NotAuthenticatedError, match=r"^token: must be given as `Authorization: Bearer <token>`$"):
         tokens.authenticate(authorization)
@@ -85,18 +116,38 @@ def test_a_token_has_at_most_8192_characters(tokens):
         tokens.authenticate("Bearer x")
 
 
-@pytest.mark.parametrize(
-    ("authorization", "reason"),
-    [
-        (signed(OLD), "no current key has signed it"),
-        (signed(key_id="other"), "no current key has signed it"),
-        (signed(sub=""), "sub: "),
-        (signed(exp=float("inf")), "exp: must be finite"),
-        (signed(locations="a"), "locations: "),
-        (f"Bearer {jwt.encode({'sub': 'x'}, NEW, 'HS256', {'kid': 'new'})}", "exp: required, but missing"),
-        (f"Bearer {jwt.encode(CLAIMS, NEW, 'HS512', {'kid': 'new'})}", "not valid: InvalidAlgorithmError"),
-    ],
-)
+UNSIGNED = "no current key has signed it"
+FORGED = {
+    "another key": (signed("a key that somebody else has thought of"), UNSIGNED),
+    "an unknown key id": (signed(key_id="other"), UNSIGNED),
+    "a key under another key's id": (signed(OLD), UNSIGNED),
+    "changed claims": (with_other_claims(signed(), locations=["*"]), UNSIGNED),
+    "no signature": (signed().rpartition(".")[0] + ".", UNSIGNED),
+    "no algorithm": (f"Bearer {encoded({'alg': 'none', 'kid': 'new'})}.{encoded(CLAIMS)}.", "not valid: "),
+    "no algorithm, signed": (signed_by_hand(CLAIMS, alg="none"), "not valid: InvalidAlgorithmError"),
+    "another algorithm": (f"Bearer {jwt.encode(CLAIMS, NEW, 'HS512', {'kid': 'new'})}", "not valid: InvalidAlgorithm"),
+    "an asymmetric algorithm": (signed_by_hand(CLAIMS, alg="RS256"), "not valid: InvalidAlgorithmError"),
+    "no expiry": (without("exp"), "exp: required, but missing"),
+    "no subject": (without("sub"), "sub: required, but missing"),
+    "no scope": (without("scope"), "scope: required, but missing"),
+    "no locations": (without("locations"), "locations: required, but missing"),
+    "an expiry that is text": (signed_by_hand({**CLAIMS, "exp": "later"}), "exp: "),
+    "an endless expiry": (signed(exp=float("inf")), "exp: must be finite"),
+    "an endless expiry in digits": (signed_by_hand({**CLAIMS, "exp": 1e999}), "exp: must be finite"),
+    "an enormous expiry": (signed_by_hand({**CLAIMS, "exp": 10**400}), "exp: "),
+    "an empty subject": (signed(sub=""), "sub: "),
+    "a subject that is no text": (signed_by_hand({**CLAIMS, "sub": 7}), "not valid: InvalidSubjectError"),
+    "locations as text": (signed(locations="a"), "locations: "),
+    "all locations as text": (signed(locations="*"), "locations: "),
+    "claims that are no object": (signed_by_hand([1]), "not valid: "),
+    "a key id that is no text": (signed_by_hand(CLAIMS, kid=["new"]), "not valid: "),
+    "an unknown critical header": (signed_by_hand(CLAIMS, crit=["x"], x=1), "not valid: "),
+    "nonsense": ("Bearer nonsense", "not valid: "),
+    "dots": ("Bearer ....", "not valid: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("authorization", "reason"), FORGED.values(), ids=FORGED)
 def test_a_token_that_is_not_authentic_is_refused_with_the_reason(tokens, authorization, reason):
     with pytest.raises(NotAuthenticatedError, match=f"^token: {reason}"):
         tokens.authenticate(authorization)
@@ -131,14 +182,34 @@ def test_a_key_that_is_not_known_is_looked_for_once_in_half_a_minute(tokens, ssm
     clock.now = 1_030.0
     assert tokens.authenticate(signed("x" * 40, "next")).subject == "gateway-7"
     assert ssm.reads == 2
+    with pytest.raises(NotAuthenticatedError):
+        tokens.authenticate(signed())
 
 
-def test_without_keys_nobody_is_refused_for_good(tokens, ssm):
+def test_a_flood_of_unknown_key_ids_is_no_flood_of_calls(tokens, ssm):
+    for number in range(20):
+        with pytest.raises(NotAuthenticatedError):
+            tokens.authenticate(signed(key_id=f"made-up-{number}"))
+    assert ssm.reads == 1
+
+
+def test_a_key_that_was_taken_out_is_refused_five_minutes_later(tokens, ssm, clock):
+    tokens.authenticate(signed())
+    ssm.value = json.dumps({"old": OLD})
+    clock.now += 300
+    with pytest.raises(NotAuthenticatedError, match=UNSIGNED):
+        tokens.authenticate(signed())
+
+
+def test_while_ssm_does_not_answer_nobody_is_refused_for_good(tokens, ssm):
     ssm.error = service_error()
     with pytest.raises(ServiceUnavailableError, match=r"^the signing keys cannot be read$"):
         tokens.authenticate(signed())
-    ssm.error = None
-    ssm.value = "no json"
+
+
+@pytest.mark.parametrize("value", ["no json", "{", "[]", '{"new": 5}'])
+def test_by_keys_that_cannot_be_understood_nobody_is_refused_for_good(tokens, ssm, value):
+    ssm.value = value
     with pytest.raises(ServiceUnavailableError, match=r"^the signing keys cannot be read$") as raised:
         tokens.authenticate(signed())
     assert str(raised.value.__cause__).startswith("/keys: ")
