@@ -1,0 +1,208 @@
+"""A batch is answered as its readings one after the other: the use case on fakes."""
+
+import itertools
+import math
+from datetime import timedelta
+
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.errors import ServiceUnavailableError, ValidationError
+from chalicelib.fields import format_time
+from tests.factories import MINUTE, NOW, posted
+from tests.fakes import service_error
+from tests.posting_service import TIME, TOO_HIGH_OHM, PostingService, answer_to, temperature_of
+
+
+@pytest.fixture
+def service():
+    return PostingService()
+
+
+def test_a_sensor_breaks_in_the_middle_of_a_batch_and_what_came_before_counts(service):
+    values = (2000, TOO_HIGH_OHM, 3000)
+    times = [format_time(NOW - MINUTE * number) for number in (3, 2, 1)]
+    readings = [posted(value=value, timestamp=time) for value, time in zip(values, times, strict=True)]
+    answer = service.post_batch(*readings, posted(sensor_id=2, timestamp=TIME))
+    broken = {"temperature": None, "status": "BROKEN"}
+    assert answer == {
+        "results": [
+            answer_to(timestamp=times[0]),
+            answer_to(timestamp=times[1], **broken),
+            answer_to(timestamp=times[2], **broken),
+            answer_to("2"),
+        ],
+        "accepted": 2,
+        "broken": 2,
+        "rejected": 0,
+    }
+    assert [one["timestamp"] for one in service.sqs.measurements()] == [times[0], TIME]
+    assert (service.is_broken("1"), service.is_broken("2")) == (True, False)
+
+
+def test_a_reading_in_a_batch_is_answered_and_queued_as_it_is_alone(service):
+    reading = posted(sensor_id="s:1", location_id=7, value=1234.5, timestamp=TIME)
+    alone = service.post(reading)
+    assert service.post_batch(reading, posted())["results"][0] == alone
+    queued = service.sqs.measurements()
+    assert queued[:2] == [{**alone, "value": 1234.5}] * 2
+
+
+def test_a_batch_of_one_reading_is_the_same_request_as_the_reading_alone(service):
+    alone = service.post(posted(reading_id="r"))
+    assert service.post_batch(posted(reading_id="r"))["results"] == [alone]
+    assert len(service.sqs.measurements()) == 1
+
+
+def test_a_reading_known_by_its_id_keeps_the_time_of_its_first_delivery(service):
+    times = [format_time(NOW - MINUTE * age) for age in (2, 1)]
+    answers = [
+        service.post_batch(posted(reading_id="r", timestamp=time), posted(sensor_id=2, reading_id="r"))
+        for time in times
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0]["results"][0]["timestamp"] == times[0]
+
+
+def test_batches_that_overlap_are_queued_under_the_same_times(service):
+    times = [format_time(NOW - MINUTE * age) for age in (1, 2, 3)]
+    for batch in (times[:2], times[1:]):
+        service.post_batch(*(posted(timestamp=time) for time in batch))
+    queued = [measurement["timestamp"] for measurement in service.sqs.measurements()]
+    assert queued == [times[0], times[1], times[1], times[2]]
+
+
+BAD_ITEMS = [
+    (5, ": Expected `object`"),
+    ({}, ".sensor_id: required, but missing"),
+    (posted(volume=1), ".volume: unknown field"),
+    (posted(value=math.nan), ".value: must be finite"),
+    (posted(timestamp="2000-01-01T00:00:00Z"), ".timestamp: more than 24 hours old"),
+    (posted(sensor_id="a b"), ".sensor_id: "),
+]
+
+
+def test_a_bad_reading_is_named_by_its_index_and_fails_no_neighbour(service):
+    first, *bad, last = service.post_batch(posted(), *(item for item, _ in BAD_ITEMS), posted(sensor_id=2))["results"]
+    for index, (result, (_, reason)) in enumerate(zip(bad, BAD_ITEMS, strict=True), start=1):
+        assert result["error"].startswith(f"readings[{index}]{reason}")
+    assert (first["status"], last["status"]) == ("OK", "OK")
+    assert len(service.sqs.measurements()) == 2
+
+
+NO_BATCHES = {
+    "empty": ({"readings": []}, "readings: "),
+    "too many": ({"readings": [posted(sensor_id=number) for number in range(501)]}, "readings: "),
+    "an object": ({"readings": {}}, "readings: "),
+    "null": ({"readings": None}, "readings: "),
+    "more": ({"readings": [posted()], "more": 1}, "more: unknown field"),
+    "a reading too": ({"readings": [posted()], "sensor_id": 1}, "sensor_id: unknown field"),
+}
+
+
+@pytest.mark.parametrize(("body", "reason"), NO_BATCHES.values(), ids=NO_BATCHES)
+def test_what_is_no_batch_is_refused_as_a_whole(service, body, reason):
+    with pytest.raises(ValidationError, match=f"^{reason}"):
+        service.post(body)
+    assert service.sqs.measurements() == []
+
+
+def test_the_server_times_of_a_batch_are_a_microsecond_apart(service):
+    answer = service.post_batch(posted(), posted(), posted(value=2001), posted(sensor_id=2))
+    times = [format_time(NOW + timedelta(microseconds=number)) for number in range(4)]
+    assert answer["accepted"] == 4
+    assert [one["timestamp"] for one in answer["results"]] == times
+    assert [one["timestamp"] for one in service.sqs.measurements()] == times
+
+
+def test_a_reading_repeated_in_a_batch_is_taken_once_and_answered_twice(service):
+    one, other = posted(timestamp=TIME), posted(sensor_id=2, reading_id="r")
+    answer = service.post_batch("no reading", one, other, {**one, "sensor_id": "1"}, other)
+    assert answer["results"][3:] == answer["results"][1:3]
+    assert (answer["accepted"], answer["rejected"]) == (4, 1)
+    assert [measurement["sensor_id"] for measurement in service.sqs.measurements()] == ["1", "2"]
+
+
+@pytest.mark.parametrize("identity", [{}, {"reading_id": "r"}])
+@pytest.mark.parametrize("change", [{"value": 2001}, {"location_id": "b"}])
+def test_a_reading_repeated_in_a_batch_with_other_content_is_rejected_and_names_the_first(service, identity, change):
+    one, neighbour = posted(timestamp=TIME, **identity), posted(sensor_id=2, timestamp=TIME)
+    answer = service.post_batch(neighbour, one, {**one, **change}, one)
+    reason = "readings[2]: the same reading as readings[1], with another value or location"
+    assert answer["results"] == [answer_to("2"), answer_to(), {"error": reason}, answer_to()]
+
+
+def test_a_repetition_has_the_answer_of_the_first_delivery_and_no_effect(service):
+    readings = [posted(sensor_id=1), posted(sensor_id=2, value=TOO_HIGH_OHM), posted(sensor_id=3, timestamp=TIME)]
+    first, queued = service.post_batch(*readings), service.sqs.measurements()
+    service.now += timedelta(seconds=1)
+    assert service.post_batch(*readings) == first
+    assert service.sqs.measurements() == queued
+    assert len(service.sns.published) == 1
+
+
+FAILING = {"the queue": ("sqs", "send_message"), "the latch": ("dynamodb", "transact_write_items")}
+
+
+@pytest.mark.parametrize(("client", "operation"), FAILING.values(), ids=FAILING)
+def test_what_may_have_been_queued_without_a_time_is_queued_again_under_the_time_of_the_first(
+    service, client, operation
+):
+    failing = getattr(service, client).failing
+    readings = [posted(sensor_id=1), posted(sensor_id=2, value=TOO_HIGH_OHM)]
+    failing[operation] = error = service_error()
+    with pytest.raises(ServiceUnavailableError, match=r"^a service behind this one failed, try again$") as raised:
+        service.post_batch(*readings)
+    assert raised.value.__cause__ is error
+    failing.clear()
+    service.now += timedelta(seconds=1)
+    answer = service.post_batch(*readings)
+    assert [one["timestamp"] for one in answer["results"]] == [
+        format_time(NOW + timedelta(microseconds=number)) for number in range(2)
+    ]
+    assert {one["timestamp"] for one in service.sqs.measurements()} == {format_time(NOW)}
+    assert service.is_broken("2")
+
+
+@pytest.mark.parametrize(
+    "readings",
+    [[posted(timestamp=TIME)], [posted(value=TOO_HIGH_OHM), posted(sensor_id=2, timestamp=TIME, value=0.5)]],
+    ids=["a time of its own", "nothing to queue"],
+)
+def test_a_failure_that_leaves_nothing_under_a_servers_time_is_forgotten(service, readings):
+    for failing in (service.sqs.failing, service.dynamodb.failing):
+        failing.update({"send_message": service_error(), "transact_write_items": service_error()})
+    with pytest.raises(ClientError):
+        service.post_batch(*readings)
+    assert service.dynamodb.tables["idempotency"] == {}
+
+
+def test_a_sensor_is_not_latched_before_the_queue_has_its_good_readings(service):
+    service.sqs.failing["send_message"] = service_error()
+    with pytest.raises(ServiceUnavailableError):
+        service.post_batch(posted(), posted(value=TOO_HIGH_OHM))
+    assert not service.is_broken("1")
+
+
+VALUES = (0.5, 1.0, 2000.0, 20_000.0, TOO_HIGH_OHM)
+READINGS = st.builds(posted, sensor_id=st.sampled_from("123"), value=st.sampled_from(VALUES), location_id=st.just("a"))
+
+
+@given(st.lists(st.lists(READINGS, min_size=1, max_size=6), max_size=5))
+def test_any_batches_are_answered_as_their_readings_one_after_the_other(batches):
+    service, broken, queued = PostingService(), set(), []
+    times = (format_time(NOW - MINUTE + timedelta(seconds=number)) for number in itertools.count())
+    for batch in batches:
+        readings = [{**one, "timestamp": next(times)} for one in batch]
+        for one, result in zip(readings, service.post_batch(*readings)["results"], strict=True):
+            if not 1.0 <= one["value"] <= 20_000.0:
+                broken.add(one["sensor_id"])
+            if one["sensor_id"] in broken:
+                assert (result["status"], result["temperature"]) == ("BROKEN", None)
+            else:
+                assert result["temperature"] == temperature_of(one["value"])
+                queued.append({**result, "value": one["value"]})
+    assert service.sqs.measurements() == queued
+    assert {sensor for sensor in service.dynamodb.tables["registry"] if service.is_broken(sensor)} == broken
