@@ -22,6 +22,7 @@ sys.path.insert(0, str(PROJECT))
 import msgspec
 
 from chalicelib.settings import load_settings
+from simulator.clock import Clock
 from simulator.config import FleetConfig, LoadConfig, SensorConfig, SimulatorConfig, TimerConfig
 from simulator.fleet import simulate
 from simulator.summary import Summary, format_summary
@@ -92,7 +93,7 @@ def measure(load: LoadConfig, seconds: float, url: str) -> Summary:
         timer=TimerConfig(total_runtime_seconds=seconds, min_delay_seconds=0.001, max_delay_seconds=0.001),
         load=load,
     )
-    return simulate(config, url, THERMISTOR, seed=1, sensors_are_new=True, grace_seconds=0)
+    return simulate(config, url, THERMISTOR, Clock(), seed=1, sensors_are_new=True, grace_seconds=0)
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from chalicelib.settings import load_settings
 from chalicelib.validation import load_yaml
 from localcloud.cloud import Cloud
 from localcloud.serve import serve_cloud
+from simulator.clock import Clock
 from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
 from simulator.progress import show_progress
@@ -35,6 +36,7 @@ def _post_readings(config: SimulatorConfig, seed: int | None, cloud: Cloud) -> N
             config,
             cloud.api_url,
             load_settings(cloud.stage).thermistor,
+            Clock(),
             seed=seed,
             token=cloud.token,
             should_stop=lambda: cloud.emulator.process.poll() is not None,

@@ -16,6 +16,7 @@ from chalicelib.settings import load_settings
 from chalicelib.validation import decode_json, load_yaml
 from localcloud.cloud import Cloud, LocalCloudError, local_cloud
 from localcloud.report_page import render_page
+from simulator.clock import Clock
 from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
 from simulator.progress import show_progress
@@ -63,6 +64,7 @@ def run_once(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
                 config,
                 cloud.api_url,
                 load_settings(stage).thermistor,
+                Clock(),
                 seed=seed,
                 sensors_are_new=True,
                 dump=out_folder / "readings.csv",

@@ -11,19 +11,21 @@ from urllib.parse import urlsplit
 from chalicelib.errors import ThermonetError, ValidationError
 from ops.__main__ import main as operate
 from ops.running_cloud import LOCAL_PORT, find_cloud
+from simulator.clock import Clock
 from simulator.run_command import run_sensors
 
 _FOLDER = Path(__file__).parent
+_CLOCK = Clock()
 
 
-def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+def main(arguments: Sequence[str], environment: Mapping[str, str], clock: Clock = _CLOCK) -> int:
     """Run the command that the arguments name and return the exit code, 2 for wrong use or configuration."""
     if arguments[:1] == ["token"]:
         return operate(arguments, environment)
     options = command_parser(environment).parse_args(arguments)
     try:
         token = _token(options.token_file, environment.get("THERMONET_TOKEN"), options.url)
-        return run_sensors(options.stage, options.config, options.url, options.seed, options.dump, token)
+        return run_sensors(options.stage, options.config, options.url, options.seed, options.dump, token, clock)
     except (ThermonetError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -4,10 +4,11 @@ import heapq
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
+from simulator.clock import Stopwatch
 from simulator.faults import PlannedReading
 
 # Readings that were due before the end are still sent for this long, so that a server that keeps up gets all.
@@ -37,13 +38,13 @@ class DueQueue:
         self,
         fleet: Iterable[Iterator[PlannedReading]],
         end_us: int,
-        elapsed_us: Callable[[], int],
+        stopwatch: Stopwatch,
         grace_us: int = GRACE_US,
     ) -> None:
         self._plans = list(fleet)
         self._end_us = end_us
         self._grace_us = grace_us
-        self._elapsed_us = elapsed_us
+        self._stopwatch = stopwatch
         self._due: list[tuple[int, int, PlannedReading]] = []
         self._underway = 0
         self._handed_out = 0
@@ -63,7 +64,7 @@ class DueQueue:
         patient_until_us = math.inf
         with self._turn, self._changed:
             while len(turns) < count and not self._is_over(own=len(turns)):
-                now_us = self._elapsed_us()
+                now_us = self._stopwatch.elapsed_us()
                 next_us = self._due[0][0] if self._due else math.inf
                 if next_us <= now_us:
                     patient_until_us = min(patient_until_us, now_us + PATIENCE_US)
@@ -72,7 +73,7 @@ class DueQueue:
                     break
                 else:
                     until_us = min(next_us, patient_until_us)
-                    self._changed.wait(None if until_us == math.inf else (until_us - now_us) / 1e6)
+                    self._stopwatch.wait(self._changed, until_us, others_at_work=self._underway > len(turns))
         return turns
 
     def done(self, turns: Sequence[Turn]) -> None:
@@ -94,7 +95,7 @@ class DueQueue:
 
         To be called when the queue is over, as it uses up the plans; counts at most LEFT_COUNT_MAX.
         """
-        until_us = min(self._elapsed_us(), self._end_us)
+        until_us = min(self._stopwatch.elapsed_us(), self._end_us)
         waiting = [(reading, self._plans[rank]) for _, rank, reading in self._due]
         left = itertools.chain.from_iterable(
             itertools.takewhile(lambda reading: reading.due_us <= until_us, itertools.chain([first], rest))
@@ -104,7 +105,7 @@ class DueQueue:
 
     def _is_over(self, own: int) -> bool:
         nothing_to_come = not self._due and self._underway == own
-        return self._closed or nothing_to_come or self._elapsed_us() > self._end_us + self._grace_us
+        return self._closed or nothing_to_come or self._stopwatch.elapsed_us() > self._end_us + self._grace_us
 
     def _hand_out(self, late_us: int) -> Turn:
         _, rank, reading = heapq.heappop(self._due)

@@ -3,16 +3,16 @@
 import contextlib
 import random
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from chalicelib.thermistor import Thermistor
 from simulator.checker import Checker
 from simulator.client import ReadingsClient, parse_endpoint
+from simulator.clock import Clock, Stopwatch
 from simulator.config import SimulatorConfig, TimerConfig
 from simulator.due_queue import GRACE_US, DueQueue, Turn
 from simulator.dump import Dump
@@ -30,17 +30,17 @@ def simulate(
     config: SimulatorConfig,
     url: str,
     thermistor: Thermistor,
+    clock: Clock,
     *,
     seed: int | None = None,
     sensors_are_new: bool = False,
     dump: Path | None = None,
     token: str | None = None,
     grace_seconds: float = GRACE_US / 1e6,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
     should_stop: Callable[[], bool] = lambda: False,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Summary:
-    """Run the sensors against `<url>/readings` until the configured time is over or `should_stop` says so.
+    """Run the sensors against `<url>/readings` until the clock says that time is over, or `should_stop` does so.
 
     Readings due before that are still sent for `grace_seconds` afterwards. The same seed gives the same sensors,
     resistances, delays and faults; it is drawn where none is given. Answers are checked against the thermistor's
@@ -51,29 +51,14 @@ def simulate(
     endpoint = parse_endpoint(url, token)
     clients = [ReadingsClient(endpoint) for _ in range(config.load.workers)]
     with Dump(dump) if dump is not None else contextlib.nullcontext() as open_dump:
-        stopwatch = Stopwatch()
+        stopwatch = Stopwatch(clock)
         end_us = round(config.timer.total_runtime_seconds * 1e6)
-        queue = DueQueue(plan_fleet(config, seed), end_us, stopwatch.elapsed_us, round(grace_seconds * 1e6))
+        queue = DueQueue(plan_fleet(config, seed), end_us, stopwatch, round(grace_seconds * 1e6))
         stopwatch.restart()
         recorder = Recorder(open_dump, Checker(thermistor, sensors_are_new=sensors_are_new))
-        crew = Crew(queue, config.load.batch_size, DeviceClock(now(), config.timer), recorder, stopwatch)
+        crew = Crew(queue, config.load.batch_size, DeviceClock(clock.now(), config.timer), recorder, stopwatch)
         crew.run(clients, should_stop, on_progress)
         return recorder.summarize(seed, stopwatch.elapsed_us() / 1e6, not_sent=queue.count_left())
-
-
-class Stopwatch:
-    """Microseconds since the last restart."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        """Start again from zero."""
-        self._started_seconds = time.monotonic()
-
-    def elapsed_us(self) -> int:
-        """Return the microseconds since the last restart."""
-        return round((time.monotonic() - self._started_seconds) * 1e6)
 
 
 class DeviceClock:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from chalicelib.settings import load_settings
 from chalicelib.validation import load_yaml
+from simulator.clock import Clock
 from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
 from simulator.progress import show_progress
@@ -27,7 +28,15 @@ class Interruption:
         signal.signal(signal_number, signal.SIG_DFL)
 
 
-def run_sensors(stage: str, config_path: Path, url: str, seed: int | None, dump: Path | None, token: str | None) -> int:
+def run_sensors(
+    stage: str,
+    config_path: Path,
+    url: str,
+    seed: int | None,
+    dump: Path | None,
+    token: str | None,
+    clock: Clock,
+) -> int:
     """Run the sensors against an API with the stage's settings and print the summary.
 
     Returns the exit code: 0 when every reading was answered as it should be, 1 when any was not, 128 + signal when
@@ -43,6 +52,7 @@ def run_sensors(stage: str, config_path: Path, url: str, seed: int | None, dump:
                 config,
                 url,
                 thermistor,
+                clock,
                 seed=seed,
                 dump=dump,
                 token=token,

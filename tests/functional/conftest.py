@@ -146,7 +146,7 @@ def run(api: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callabl
         path = tmp_path / "sensors.yaml"
         path.write_text(config)
         arguments = ["run", "--config", str(path), "--url", api.url, "--dump", str(tmp_path / "dump.csv")]
-        code = main([*arguments, *options], environment or {})
+        code = main([*arguments, *options], environment or {}, api.clock)
         return code, capsys.readouterr()
 
     return run_simulator

@@ -5,12 +5,13 @@ import csv
 import json
 import threading
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from chalicelib.errors import ValidationError
 from chalicelib.ingest.readings import parse_reading
 from chalicelib.settings import load_settings
+from tests.fake_clock import FakeClock
 
 CONFIG = """
 meta: {locations: 2, sensors: 10}
@@ -27,6 +28,7 @@ class StubApi:
 
     def __init__(self):
         self.url = ""
+        self.clock = FakeClock()
         self.received = []
         self.batch_sizes = []
         self.paths = set()
@@ -47,7 +49,7 @@ class StubApi:
     def answer_ok(self, posted):
         """Validate and answer as the application does."""
         try:
-            reading = parse_reading(posted, datetime.now(UTC), timedelta(hours=24))
+            reading = parse_reading(posted, self.clock.now(), timedelta(hours=24))
         except ValidationError as error:
             return 400, {"Code": "BadRequestError", "Message": str(error)}
         if not THERMISTOR.accepts(reading.resistance_ohm):
@@ -62,8 +64,11 @@ class StubApi:
         self._broken.clear()
 
     def answer_after(self, seconds):
+        """Take so long for every reading, and really long enough for other workers to do what they should not."""
+
         def respond(reading):
-            self.released.wait(seconds)
+            self.clock.advance(seconds)
+            self.released.wait(0.02)
             return self.answer_ok(reading)
 
         return respond
@@ -97,8 +102,8 @@ class StubApi:
             if response is None or response[0] not in {200, 400}:
                 return response
         results = [
-            body if status == 200 else {"error": f"readings[{place}].{body['Message']}"}
-            for place, (status, body) in enumerate(responses)
+            body if status == 200 else {"error": f"readings[{index}].{body['Message']}"}
+            for index, (status, body) in enumerate(responses)
         ]
         broken = sum(result.get("status") == "BROKEN" for result in results)
         rejected = sum("error" in result for result in results)

@@ -47,6 +47,7 @@ def test_batches_are_as_large_as_configured_and_every_reading_is_a_row(api, run,
 
 
 def test_a_sensor_waits_for_the_answer_to_its_batch(api, run):
+    api.respond = api.answer_after(0.02)
     run(BATCHES + FAULTS)
     assert not api.twice_at_a_time
 

@@ -6,18 +6,12 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
+from simulator.clock import Clock, Stopwatch
 from simulator.due_queue import GRACE_US, PATIENCE_US, DueQueue
 from simulator.faults import PlannedReading
+from tests.fake_clock import FakeClock
 
 END_US = 1_000
-
-
-class FakeStopwatch:
-    def __init__(self, us):
-        self.us = us
-
-    def elapsed_us(self):
-        return self.us
 
 
 def reading(sensor_id, due_us):
@@ -25,9 +19,11 @@ def reading(sensor_id, due_us):
 
 
 def queue_of(dues_by_sensor, elapsed_us=END_US):
-    stopwatch = FakeStopwatch(elapsed_us)
+    clock = FakeClock()
+    stopwatch = Stopwatch(clock)
+    clock.advance(elapsed_us / 1e6)
     fleet = [iter([reading(n, due) for due in dues]) for n, dues in enumerate(dues_by_sensor)]
-    return DueQueue(fleet, END_US, stopwatch.elapsed_us), stopwatch
+    return DueQueue(fleet, END_US, stopwatch), clock
 
 
 def dues(turns):
@@ -76,7 +72,8 @@ def test_a_waiting_worker_gets_the_next_reading_of_a_sensor_that_comes_back():
 
 
 def test_closing_releases_all_waiting_workers():
-    queue, _ = queue_of([[END_US - 1]], elapsed_us=-3_600_000_000)
+    hour_us = 3_600_000_000
+    queue = DueQueue([iter([reading(0, due_us=hour_us)])], hour_us, Stopwatch(Clock()))
     taken = []
     workers = [threading.Thread(target=lambda: taken.append(queue.take(1))) for _ in range(3)]
     for worker in workers:
@@ -88,9 +85,9 @@ def test_closing_releases_all_waiting_workers():
 
 
 def test_readings_due_before_the_end_are_sent_within_the_grace_and_not_after_it():
-    queue, stopwatch = queue_of([[1], [2], [3]], elapsed_us=END_US + GRACE_US)
+    queue, clock = queue_of([[1], [2], [3]], elapsed_us=END_US + GRACE_US)
     assert dues(queue.take(1)) == [1]
-    stopwatch.us += 1
+    clock.advance(1e-6)
     assert queue.take(1) == []
     assert queue.count_left() == 2
 
@@ -117,9 +114,10 @@ def test_batches_have_every_reading_once_and_a_sensor_at_most_once_each(dues_by_
 
 def test_a_batch_that_does_not_fill_goes_after_a_while():
     fleet = [iter([reading(0, due_us=0)]), iter([reading(1, due_us=100 * PATIENCE_US)])]
-    passing_time = itertools.count(0, PATIENCE_US // 2)
-    queue = DueQueue(fleet, 200 * PATIENCE_US, lambda: next(passing_time))
+    clock = FakeClock()
+    queue = DueQueue(fleet, 200 * PATIENCE_US, Stopwatch(clock))
     assert dues(queue.take(2)) == [0]
+    assert clock.seconds() * 1e6 == PATIENCE_US
 
 
 def test_a_batch_that_no_sensor_is_left_for_goes_at_once():
