@@ -7,7 +7,7 @@ from chalicelib.landing import LandedMeasurement, encode_landing, landing_key
 from chalicelib.object_store import ObjectStore
 from chalicelib.settings import load_settings
 from tests.contracts import LEDGER_TABLE
-from tests.factories import MINUTE, NOW, analytics_settings
+from tests.factories import HOUR, MINUTE, NOW, analytics_settings, landed
 from tests.fake_s3 import FakeObjectStore
 from tests.fakes import FakeDynamoDb
 from tests.workflow_player import WorkflowPlayer
@@ -23,6 +23,15 @@ def player_on(stage: Any) -> WorkflowPlayer:
     """Return a workflow on the resources of a functional test's stage."""
     store = ObjectStore(stage.resources["bucket"], stage.aws("s3"))
     return WorkflowPlayer(load_settings("dev").analytics, store, stage.aws("dynamodb"))
+
+
+def commit_run(stage: Any, number: int, *measurements: tuple[str, int, float]) -> None:
+    """Run the workflow on a stage over measurements given as (location, minute, temperature)."""
+    lines = [
+        landed(location, location, temperature, NOW + minute * MINUTE) for location, minute, temperature in measurements
+    ]
+    stage.put_object(f"landing/{number:03}.jsonl.gz", encode_landing(lines))
+    assert player_on(stage).run(f"run-{number}", NOW + number * HOUR).status == "SUCCEEDED"
 
 
 def land(player: WorkflowPlayer, *measurements: LandedMeasurement, number: int = 0) -> str:

@@ -11,8 +11,8 @@ from chalicelib.errors import ValidationError
 IDS = st.from_regex(r"[A-Za-z0-9_.:-]{1,64}", fullmatch=True)
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=20,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
 )
 
 

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,9 @@ class Stage:
         body = reading if isinstance(reading, (str, bytes)) else json.dumps(reading)
         return self.http.post("/readings", headers={**self.headers, **headers}, body=body)
 
+    def get(self, path: str, **headers: str) -> Any:
+        return self.http.get(path, headers={"Authorization": f"Bearer {self.token}", **headers})
+
     def queued(self) -> list[dict[str, Any]]:
         """Take every measurement out of the queue."""
         measurements: list[dict[str, Any]] = []
@@ -84,9 +88,9 @@ def client(service: str) -> Any:
     return boto3.client(service, region_name=REGION)
 
 
-@pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    """A fresh stage in memory, with the app's process just started."""
+@contextmanager
+def running_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """Make a stage in memory, with the app's process just started."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
@@ -104,6 +108,13 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         monkeypatch.setattr("chalicelib.aws.monotonic", lambda: 0.0)
         with Client(app_module.app, stage_name=STAGE) as app_client:
             yield Stage(app_client.http, app_client.lambda_, resources, mint_token(SIGNING_KEYS, "tests"))
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """A stage of the test's own."""
+    with running_stage(monkeypatch) as stage:
+        yield stage
 
 
 def make_stage() -> dict[str, str]:

@@ -16,10 +16,10 @@ def world(tmp_path: Path) -> World:
     return world
 
 
-@pytest.fixture
-def undisturbed(tmp_path: Path) -> World:
-    """One run after each batch, nothing else."""
-    undisturbed = World(tmp_path)
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """One run after each batch, nothing else; only to be looked at."""
+    undisturbed = World(tmp_path_factory.mktemp("scratch"))
     first_batch(undisturbed)
     undisturbed.run("run-1")
     second_batch(undisturbed)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-import pytest
+HEAVY = {"duckdb", "jwt", "simulator", "localcloud", "ops", "moto"}
 
 
 def run_python(code: str) -> str:
@@ -13,9 +13,8 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("module", ["duckdb", "jwt", "simulator", "localcloud", "ops", "moto"])
-def test_importing_the_app_does_not_import(module: str) -> None:
-    assert run_python(f"import sys, app; print({module!r} in sys.modules)") == "False\n"
+def test_importing_the_app_imports_nothing_that_most_processes_do_not_need() -> None:
+    assert HEAVY & set(run_python("import sys, app; print(*sys.modules)").split()) == set()
 
 
 def test_importing_the_app_needs_no_credentials_region_or_network() -> None:

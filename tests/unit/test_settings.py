@@ -14,6 +14,7 @@ from chalicelib.settings import CONFIG_FOLDER, Settings, load_settings
 from chalicelib.thermistor import Status, Thermistor
 from chalicelib.validation import convert, decode_json, load_yaml, shorten
 from tests.factories import thermistor
+from tests.strategies import JSON_VALUES
 
 DEV = yaml.safe_load((CONFIG_FOLDER / "dev.yaml").read_text())
 
@@ -210,8 +211,7 @@ def test_a_shortened_text_keeps_its_start_and_is_never_long(text):
     assert short == text or (text.startswith(short[:-1]) and short.endswith("…"))
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20))  # fmt: skip
+@given(JSON_VALUES)
 def test_anything_that_is_no_thermistor_is_a_validation_error(value):
     with pytest.raises(ValidationError, match=r"(?s)\A.+: "):
         convert(value, Thermistor)

@@ -1,0 +1,149 @@
+"""What two runs have written, as the routes serve it to whom has none, an older or the latest of it; and the page."""
+
+import re
+from itertools import product
+
+import pytest
+
+from tests.functional.conftest import running_stage
+from tests.runs import commit_run
+
+
+@pytest.fixture(scope="module")
+def stage():
+    """A stage after two runs, of which the second knows nothing new of location a; only to be read."""
+    with pytest.MonkeyPatch.context() as monkeypatch, running_stage(monkeypatch) as stage:
+        commit_run(stage, 1, ("a", 0, 20.0), ("a", 1, 30.0), ("a", 3, 40.0), ("b", 0, 25.0))
+        commit_run(stage, 2, ("b", 1, 35.0))
+        yield stage
+
+
+# With the run whose work they show.
+ROUTES = {
+    "/runs/latest": "run-2",
+    "/locations": "run-2",
+    "/locations/a/report": "run-1",
+    "/locations/b/report": "run-2",
+}
+
+
+def test_a_report_is_served_byte_by_byte_as_the_run_wrote_it(stage):
+    answer = stage.get("/locations/a/report")
+    assert answer.status_code == 200
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.body == stage.object("reports/location_id=a/run-1.json")
+    assert [minute["moving_average"] for minute in answer.json_body["minutes"]] == [20.0, 25.0, 30.0]
+
+
+def test_locations_have_their_last_minute_and_moving_average_with_new_data_and_without(stage):
+    assert stage.get("/locations").json_body == {
+        "locations": [
+            {"location_id": "a", "last_timestamp": "2026-03-01T12:03:00Z", "moving_average": 30.0},
+            {"location_id": "b", "last_timestamp": "2026-03-01T12:01:00Z", "moving_average": 30.0},
+        ]
+    }
+
+
+def test_a_reader_needs_at_most_three_calls(stage, restart, aws_calls, subtests):
+    for path in ROUTES:
+        with subtests.test(path):
+            restart()
+            stage.get("/runs/latest")  # the process has learnt its resources
+            aws_calls.made.clear()
+            assert stage.get(path).status_code == 200
+            assert len(aws_calls.made) <= 3
+            assert aws_calls.made[0] == "dynamodb:GetItem"
+
+
+def test_who_has_the_run_already_is_told_so_without_a_read_of_what_it_wrote(stage, aws_calls, subtests):
+    for path, run_id in ROUTES.items():
+        assert stage.get(path).headers["ETag"] == f'"{run_id}"'
+    for (path, run_id), header in product(ROUTES.items(), ['"{}"', 'W/"{}"', '"other", "{}"', "*"]):
+        with subtests.test(path, header=header):
+            aws_calls.made.clear()
+            answer = stage.get(path, **{"If-None-Match": header.format(run_id)})
+            assert (answer.status_code, answer.body, answer.headers["ETag"]) == (304, b"", f'"{run_id}"')
+            assert aws_calls.made == ["dynamodb:GetItem"]
+
+
+def test_who_has_another_run_is_sent_the_latest(stage, subtests):
+    for path in ROUTES.keys() - {"/locations/a/report"}:
+        with subtests.test(path):
+            answer = stage.get(path, **{"If-None-Match": '"run-1"'})
+            assert (answer.status_code, answer.headers["ETag"]) == (200, '"run-2"')
+
+
+def test_answers_are_kept_by_no_shared_cache(stage):
+    headers = stage.get("/locations").headers
+    assert (headers["Cache-Control"], headers["Vary"]) == ("private, no-cache", "Authorization")
+
+
+MINUTES_SINCE = {
+    "2026-03-01T11:00:00Z": [0, 1, 3],
+    "2026-03-01T12:01:00Z": [1, 3],
+    "2026-03-01T12:01:01Z": [3],
+    "2026-03-01T13:03:00%2B01:00": [3],
+    "2026-03-01T12:04:00Z": [],
+}
+
+
+def test_a_report_since_a_time_has_only_minutes_that_begin_then_or_later(stage, subtests):
+    for since, minutes in MINUTES_SINCE.items():
+        with subtests.test(since):
+            report = stage.get(f"/locations/a/report?since={since}").json_body
+            assert [int(minute["timestamp"][14:16]) for minute in report["minutes"]] == minutes
+            assert report["measurements"] == 3
+
+
+WRONG_OR_MISSING = {
+    "/locations/a/report?since=yesterday": (400, "since: "),
+    "/locations/a/report?since=2026-03-01T12:00:00": (400, "since: "),
+    "/locations/a/report?sinse=2026-03-01T12:00:00Z": (400, "sinse: unknown field"),
+    "/locations/a%20b/report": (400, "location_id: "),
+    "/locations/nowhere/report": (404, "location nowhere has no report yet"),
+    "/sensors/unheard-of": (404, "sensor unheard-of has sent nothing yet"),
+    f"/sensors/{'x' * 65}": (400, "sensor_id: "),
+    "/assets/index.html": (404, "no such file"),
+    "/assets/..%2Fsettings.py": (404, "no such file"),
+}
+
+
+def test_what_is_wrong_or_missing_is_said_in_the_shape_of_all_errors(stage, subtests):
+    for path, (status, named) in WRONG_OR_MISSING.items():
+        with subtests.test(path):
+            answer = stage.get(path)
+            assert answer.status_code == status
+            assert answer.json_body["Code"] == {400: "BadRequestError", 404: "NotFoundError"}[status]
+            assert named in answer.json_body["Message"]
+
+
+def test_the_page_forbids_everything_that_does_not_come_with_it(stage):
+    page = stage.get("/")
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert b"<script>" not in page.body
+    assert b"style=" not in page.body
+
+
+def test_the_page_names_its_files_relative_to_itself_and_by_their_content(stage):
+    names = re.findall(rb'(?:src|href)="(assets/[^"]+)"', stage.get("/").body)
+    assert len(names) == 6
+    for name in names:
+        asset = stage.get(f"/{name.decode()}")
+        assert asset.status_code == 200
+        assert "immutable" in asset.headers["Cache-Control"]
+        assert b"?v=" in name
+
+
+def test_the_page_asked_for_without_its_last_slash_is_found_from_there(stage):
+    import app as app_module
+
+    event = {
+        "requestContext": {"httpMethod": "GET", "resourcePath": "/", "path": "/dev"},
+        "headers": {}, "multiValueHeaders": {}, "pathParameters": {}, "stageVariables": {},
+        "multiValueQueryStringParameters": None, "body": None, "isBase64Encoded": False,
+    }  # fmt: skip
+    answer = app_module.app(event, None)
+    assert (answer["statusCode"], answer["headers"]["Location"]) == (307, "dev/")
