@@ -1,5 +1,6 @@
 """Every service fails in every way, at every call of a reading's way: 503, and repeating it has one effect."""
 
+import itertools
 import json
 
 import pytest
@@ -86,13 +87,12 @@ CASES = [
 def test_a_failure_is_answered_with_try_again_and_the_repetition_has_one_effect(
     stage, aws_calls, restart, subtests, body, call, where
 ):
+    # Each failure with readings and sensors of its own, and with a process that must ask for parameters.
+    stage.post({"readings": [posted(sensor_id=f"known-{number}") for number in range(len(FAILURES))]})
+    stage.queued()
     for number, (name, (error, had_effect)) in enumerate(FAILURES.items()):
         with subtests.test(name):
-            # Each failure with readings and sensors of its own, and with a process that must ask for parameters.
-            text = json.dumps(body).replace('", "location_id"', f'-{number}", "location_id"')
-            request, known = json.loads(text), f"known-{number}"
-            stage.post(posted(sensor_id=known, reading_id="first"))
-            stage.queued()
+            request = json.loads(json.dumps(body).replace('", "location_id"', f'-{number}", "location_id"'))
             if call == "ssm:GetParameter":
                 restart()
             aws_calls.failed = 0
@@ -144,13 +144,14 @@ def test_an_outage_of_every_service_at_once_is_one_more_503(stage, aws_calls):
     assert answer_in_the_end(stage, BATCH)["accepted"] == 3
 
 
-@pytest.mark.parametrize("path", ["/sensors/1", "/locations", "/locations/a/report", "/runs/latest"])
-def test_readers_too_are_told_to_try_again(stage, aws_calls, path):
-    stage.http.get(path, headers=stage.headers)
-    for error, _ in FAILURES.values():
-        aws_calls.fail("dynamodb:GetItem", error)
-        assert_unavailable(stage.http.get(path, headers=stage.headers))
-        aws_calls.heal()
+def test_readers_too_are_told_to_try_again(stage, aws_calls, subtests):
+    stage.get("/runs/latest")
+    paths = ["/sensors/1", "/locations", "/locations/a/report", "/runs/latest"]
+    for path, (name, (error, _)) in itertools.product(paths, FAILURES.items()):
+        with subtests.test(path, failure=name):
+            aws_calls.fail("dynamodb:GetItem", error)
+            assert_unavailable(stage.get(path))
+            aws_calls.heal()
 
 
 def test_keys_left_unread_for_good_are_503_with_nothing_half_reported(stage, aws_calls, monkeypatch):
