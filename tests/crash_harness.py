@@ -115,10 +115,10 @@ class World(WorkflowPlayer):
 
     def state(self) -> Hashable:
         """Return all that decides what comes from now on, if no fault does, and what was told and committed so far."""
-        told = repr((self.notifications, self.dynamodb.tables, self.committed_chain()))
-        execution = self.execution.place if self.execution else None
+        outcome = repr((self.notifications, self.dynamodb.tables, self.committed_chain()))
+        execution = self.execution.position if self.execution else None
         objects = frozenset(self.store.s3.objects.items())
-        return told, execution, objects, tuple(self.queue), self._now, self._uuids
+        return outcome, execution, objects, tuple(self.queue), self._now, self._uuids
 
     # What the outside does
 

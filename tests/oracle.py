@@ -14,9 +14,9 @@ def expected_minutes(
     measurements: Iterable[LandedMeasurement], window_minutes: int, history_hours: int
 ) -> dict[str, list[Minute]]:
     """Count each (sensor, timestamp) once, and take means over minutes and windows of a location's last hours."""
-    once = {(one.sensor_id, one.timestamp): one for one in measurements}
+    deduplicated = {(one.sensor_id, one.timestamp): one for one in measurements}
     by_minute: dict[str, dict] = defaultdict(lambda: defaultdict(list))
-    for one in once.values():
+    for one in deduplicated.values():
         by_minute[one.location_id][one.timestamp.replace(second=0, microsecond=0)].append(one.temperature)
     return {
         location: _minutes_of(temperatures, window_minutes, history_hours)

@@ -87,7 +87,7 @@ class Execution:
         return self
 
     @property
-    def place(self) -> tuple[str, ...]:
+    def position(self) -> tuple[str, ...]:
         """How far it is, and what it knows."""
         return self.name, self.status, self.upcoming, json.dumps(self._data)
 

@@ -23,13 +23,13 @@ def changed(path, value):
     """The dev settings with one key set, or removed when the value is ...; the path is dotted."""
     settings = copy.deepcopy(DEV)
     *parents, key = path.split(".")
-    place = settings
+    group = settings
     for parent in parents:
-        place = place[parent]
+        group = group[parent]
     if value is ...:
-        del place[key]
+        del group[key]
     else:
-        place[key] = value
+        group[key] = value
     return settings
 
 

@@ -144,11 +144,11 @@ def test_one_wrong_answer_is_one_mismatch(sent, source):
     api, checker = RightApi(), Checker(THERMISTOR, sensors_are_new=True)
     for deliveries in sent:
         exchanges = api.post(deliveries)
-        place = source.randrange(len(exchanges))
-        right = exchanges[place]
-        exchanges[place] = structs.replace(right, answer=wrong_answer(right, source), rejection=None)
+        index = source.randrange(len(exchanges))
+        right = exchanges[index]
+        exchanges[index] = structs.replace(right, answer=wrong_answer(right, source), rejection=None)
         found = [verdict.mismatch is not None for verdict in checker.check(exchanges)]
-        assert found == [n == place for n in range(len(exchanges))]
+        assert found == [n == index for n in range(len(exchanges))]
 
 
 def wrong_answer(right, source):

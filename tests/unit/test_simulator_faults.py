@@ -59,20 +59,20 @@ def test_nothing_is_due_before_what_goes_ahead_of_it_or_before_it_was_measured(c
 @given(config=faults(), seed=st.integers())
 def test_a_repeat_is_the_same_reading_soon_after_the_first_one(config, seed):
     readings = sent(config, seed=seed)
-    for place, repeat in enumerate(readings):
+    for index, repeat in enumerate(readings):
         if repeat.is_repeat:
             first = next(n for n, one in enumerate(readings) if one.measured_us == repeat.measured_us)
             same = structs.replace(readings[first], due_us=repeat.due_us, repeat_after=None, is_repeat=True)
             assert repeat == same
-            later = originals(readings[first + 1 : place])
+            later = originals(readings[first + 1 : index])
             assert len(later) <= REPEAT_AFTER_MAX
 
 
 @given(config=faults(), seed=st.integers())
 def test_exactly_the_readings_held_back_go_after_a_later_one(config, seed):
     order = originals(sent(config, seed=seed))
-    for place, reading in enumerate(order):
-        overtaken = any(earlier.measured_us > reading.measured_us for earlier in order[:place])
+    for index, reading in enumerate(order):
+        overtaken = any(earlier.measured_us > reading.measured_us for earlier in order[:index])
         assert overtaken == reading.is_held_back
 
 

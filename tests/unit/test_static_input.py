@@ -171,9 +171,9 @@ def test_an_offset_is_taken_off_and_a_time_without_one_is_utc(player):
 
 @pytest.mark.parametrize("missing", COLUMNS)
 def test_a_missing_column_is_named(player, tmp_path, missing):
-    keep = [place for place, column in enumerate(COLUMNS) if column != missing]
-    columns = [COLUMNS[place] for place in keep]
-    rows = [[row[place] for place in keep] for row in ROWS]
+    keep = [index for index, column in enumerate(COLUMNS) if column != missing]
+    columns = [COLUMNS[index] for index in keep]
+    rows = [[row[index] for index in keep] for row in ROWS]
     lines = "".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows).encode()
     for key, content in (("a.csv", csv(rows, columns)), ("a.jsonl", lines)):
         error = failure(player, content, key)
