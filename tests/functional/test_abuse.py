@@ -10,13 +10,10 @@ from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from chalicelib.api.access import ALL_LOCATIONS, Access, Scope
 from tests.factories import posted
-from tests.functional.test_post_readings import ago, assert_refused
-from tests.strategies import JSON_VALUES
+from tests.functional.test_post_readings import ago
 
 MEBIBYTE = 1024 * 1024
 ANSWER_BYTES_MAX = 400
@@ -126,30 +123,6 @@ def test_what_is_odd_but_within_the_rules_is_taken(stage, log_lines, subtests):
             response = stage.post(reading)
             assert response.status_code == 200
             assert_brief(response, log_lines)
-
-
-FIELDS = st.sampled_from(["sensor_id", "location_id", "value", "timestamp", "reading_id"])
-ANY_READING = (
-    JSON_VALUES
-    | st.dictionaries(FIELDS, JSON_VALUES)
-    | st.tuples(FIELDS, JSON_VALUES).map(lambda change: posted(**{change[0]: change[1]}))
-)
-
-
-@settings(max_examples=200)
-@given(st.binary(max_size=50) | ANY_READING | st.lists(ANY_READING, max_size=5).map(lambda items: {"readings": items}))
-def test_no_body_whatever_is_answered_with_a_server_error(stage, body):
-    response = stage.post(body if isinstance(body, bytes) else json.dumps(body))
-    readings = body.get("readings") if isinstance(body, dict) else None
-    if response.status_code != 200:
-        # What a reading of a batch has wrong fails no other one.
-        assert response.status_code in ({409} if readings else {400, 409})
-        assert_refused(response, response.status_code, ": ")
-    elif readings:
-        answer = response.json_body
-        assert len(answer["results"]) == len(readings) == answer["accepted"] + answer["broken"] + answer["rejected"]
-        for place, result in enumerate(answer["results"]):
-            assert result.get("error", f"readings[{place}]").startswith(f"readings[{place}]")
 
 
 INJECTIONS = [

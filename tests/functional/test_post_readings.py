@@ -5,7 +5,11 @@ import json
 import math
 from datetime import UTC, datetime, timedelta
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from tests.factories import posted
+from tests.strategies import JSON_VALUES
 
 
 def ago(**age):
@@ -106,3 +110,27 @@ def test_health_is_open_and_shows_no_data(stage, aws_calls):
     response = stage.http.get("/health")
     assert (response.status_code, response.json_body) == (200, {"status": "OK"})
     assert aws_calls.made == []
+
+
+FIELDS = st.sampled_from(["sensor_id", "location_id", "value", "timestamp", "reading_id"])
+ANY_READING = (
+    JSON_VALUES
+    | st.dictionaries(FIELDS, JSON_VALUES)
+    | st.tuples(FIELDS, JSON_VALUES).map(lambda change: posted(**{change[0]: change[1]}))
+)
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=50) | ANY_READING | st.lists(ANY_READING, max_size=5).map(lambda items: {"readings": items}))
+def test_no_body_whatever_is_answered_with_a_server_error(stage, body):
+    response = stage.post(body if isinstance(body, bytes) else json.dumps(body))
+    readings = body.get("readings") if isinstance(body, dict) else None
+    if response.status_code != 200:
+        # What a reading of a batch has wrong fails no other one.
+        assert response.status_code in ({409} if readings else {400, 409})
+        assert_refused(response, response.status_code, ": ")
+    elif readings:
+        answer = response.json_body
+        assert len(answer["results"]) == len(readings) == answer["accepted"] + answer["broken"] + answer["rejected"]
+        for place, result in enumerate(answer["results"]):
+            assert result.get("error", f"readings[{place}]").startswith(f"readings[{place}]")
