@@ -5,6 +5,7 @@ import json
 import pytest
 
 from localcloud.cloud import Cloud
+from ops.packaging import build_triage
 from tests.e2e.cloud_tools import call, post_reading, retried_at_once, wait_for, without_action
 from tests.infra.terraform_files import INFRA, load
 
@@ -16,7 +17,7 @@ TRUST = {
 
 
 @pytest.fixture(scope="module")
-def triage(breakable_cloud: Cloud) -> str:
+def triage(breakable_cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The triage function, deployed with the code, rights and environment that Terraform gives it."""
     (module,) = [block["dead_letter_triage"] for block in load(INFRA / "dead_letters.tf")["module"]]
     places = places_of(breakable_cloud)
@@ -39,7 +40,7 @@ def triage(breakable_cloud: Cloud) -> str:
         Handler=module["handler"],
         Timeout=module["timeout_seconds"],
         Environment={"Variables": {key: filled(value, places) for key, value in module["environment"].items()}},
-        Code={"ZipFile": (INFRA / "dead_letter_triage.zip").read_bytes()},
+        Code={"ZipFile": build_triage(tmp_path_factory.mktemp("triage") / "function.zip").read_bytes()},
     )
     return TRIAGE
 

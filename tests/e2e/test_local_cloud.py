@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from localcloud.cloud import Cloud, LocalCloudError, client_factory
+from localcloud.cloud import Cloud, LocalCloudError
 from ops.project import PROJECT
+from ops.running_cloud import client_factory
 from tests.e2e.cloud_tools import chalice_local, free_port, listens, log_lines, post_reading, wait_for
 
 SERVE = "import sys, pathlib; from localcloud import serve; "
@@ -73,7 +74,7 @@ def test_a_fresh_cloud_answers_on_health(cloud: Cloud) -> None:
 
 
 def test_the_functions_have_the_names_that_chalice_deploy_gives_them(cloud: Cloud) -> None:
-    functions = {"authorize", "buffer_measurements", "start_analytics", "receiver", "reporter"}
+    functions = {"authorize", "buffer_measurements", "start_analytics", "receiver", "reporter", "summarizer"}
     assert {"thermonet-dev", *(f"thermonet-dev-{name}" for name in functions)} <= set(cloud.functions)
 
 

@@ -113,7 +113,7 @@ def test_no_library_needs_a_newer_glibc_than_lambda_has(unpacked: Path) -> None:
 
 
 def test_the_package_describes_every_service_that_the_app_has_a_client_of(unpacked: Path) -> None:
-    sources = [path.read_text() for path in (PROJECT / "chalicelib").glob("*.py")]
+    sources = [path.read_text() for path in (PROJECT / "chalicelib").rglob("*.py")]
     services = {name for source in sources for name in re.findall(r'\.client\(\s*"([\w-]+)"', source)}
     assert services
     assert services <= KEPT_SERVICES

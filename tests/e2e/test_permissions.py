@@ -22,6 +22,7 @@ FUNCTIONS = {
     "start_analytics": "start_analytics",
     "receiver": "receiver",
     "reporter": "reporter",
+    "summarizer": "summarizer",
 }
 
 

@@ -1,6 +1,6 @@
 """The real terraform makes both stages in an emulated account, and the application runs on what it made.
 
-Needs terraform and the AWS provider: the real one from a network, or a stand-in found beside the project.
+Needs terraform and the AWS provider: from a network, or from where TF_CLI_CONFIG_FILE tells terraform to look.
 """
 
 import os
@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from localcloud.cloud import client_factory, deploy_stage
+from localcloud.cloud import deploy_stage
 from localcloud.emulator import Emulator, running_emulator
-from localcloud.stack import Resources
+from ops.packaging import build_triage
 from ops.project import PROJECT, REGION
+from ops.running_cloud import Resources, client_factory
 from tests.e2e.cloud_tools import call, post_reading, run_analytics, wait_for
 
 STAND_IN = PROJECT.parent / "shared" / "tools" / "tfaws"
@@ -70,6 +71,7 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terraform]:
     copy = tmp_path_factory.mktemp("terraform")
     for name in ("infra", "stepfunctions", "chalicelib/config"):
         shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+    build_triage(copy / "infra" / "dead_letter_triage.zip")
     (copy / "infra" / "backend_override.tf").write_text(LOCAL_BACKEND)
     # With permissions it would refuse what the policies of queues and bucket forbid: connections without TLS.
     with running_emulator(tmp_path_factory.mktemp("cloud"), permissions=False) as emulator:
@@ -92,16 +94,8 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terraform]:
 
 
 def provider_settings() -> dict[str, str]:
-    """Tell terraform of the stand-in for the AWS provider, where there is one."""
-    setup = STAND_IN / "setup.sh"
-    if not setup.exists():
-        return {name: os.environ[name] for name in ("TF_CLI_CONFIG_FILE", "TF_PLUGIN_CACHE_DIR") if name in os.environ}
-    home = Path(os.environ.get("TFAWS_HOME", "/tmp/tfaws"))
-    if not (home / "terraformrc").exists():
-        made = subprocess.run(["bash", str(setup)], capture_output=True, text=True, check=False)
-        if made.returncode != 0:
-            pytest.skip(f"the stand-in for the AWS provider cannot be set up: {made.stderr}")
-    return {"TF_CLI_CONFIG_FILE": str(home / "terraformrc")}
+    """Return what the environment tells terraform of where providers are."""
+    return {name: os.environ[name] for name in ("TF_CLI_CONFIG_FILE", "TF_PLUGIN_CACHE_DIR") if name in os.environ}
 
 
 def test_the_configuration_is_valid(terraform: Terraform) -> None:
