@@ -1,4 +1,4 @@
-"""Local clouds for end-to-end tests: one that all share, and one that tests may break and mend."""
+"""The local cloud and the browser that end-to-end tests share, and who runs beside whom."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,35 +9,28 @@ from localcloud.cloud import Cloud, deploy_stage, local_cloud
 from tests.e2e.browser import Page, open_browser
 from tests.e2e.stub_api import StubApi, serve
 
-# Which tests run one after the other in one process; all others share the first cloud.
+# Modules whose tests run one after the other in one process; those of all others share the cloud, and run so too.
 _GROUPS = {
+    "test_dashboard_page": "page",
+    "test_dashboard_token": "page",
     "test_demo": "demo",
-    "test_dead_letters": "breakable cloud",
-    "test_permissions": "breakable cloud",
-    "test_two_stages": "breakable cloud",
+    "test_package": "package",
+    "test_serving": "serving",
     "test_terraform": "terraform",
-    "test_readme": "readme",
 }
 
 
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[Cloud]:
-    """A local cloud of stage dev in which only tests start runs."""
+    """A local cloud of stage dev in which only tests start runs; what they take away they give back."""
     with local_cloud("dev") as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def breakable_cloud() -> Iterator[Cloud]:
-    """A local cloud of stage dev whose tests take something away, and give it back."""
-    with local_cloud("dev") as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
-def prod_beside_dev(breakable_cloud: Cloud) -> Cloud:
-    """Stage prod in the account of the breakable cloud."""
-    return deploy_stage("prod", breakable_cloud.emulator)
+def prod_beside_dev(cloud: Cloud) -> Cloud:
+    """Stage prod in the same account."""
+    return deploy_stage("prod", cloud.emulator)
 
 
 @pytest.fixture(scope="session")

@@ -17,10 +17,10 @@ TRUST = {
 
 
 @pytest.fixture(scope="module")
-def triage(breakable_cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> str:
+def triage(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The triage function, deployed with the code, rights and environment that Terraform gives it."""
     (module,) = [block["dead_letter_triage"] for block in load(INFRA / "dead_letters.tf")["module"]]
-    places = places_of(breakable_cloud)
+    places = places_of(cloud)
     statements = [
         {
             "Effect": "Allow",
@@ -29,11 +29,11 @@ def triage(breakable_cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> 
         }
         for statement in module["policy_statements"]
     ]
-    iam = breakable_cloud.client("iam")
+    iam = cloud.client("iam")
     role = iam.create_role(RoleName=TRIAGE, AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]
     policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
     iam.put_role_policy(RoleName=TRIAGE, PolicyName="function", PolicyDocument=policy)
-    breakable_cloud.client("lambda").create_function(
+    cloud.client("lambda").create_function(
         FunctionName=TRIAGE,
         Role=role["Arn"],
         Runtime="python3.11",
@@ -82,8 +82,7 @@ def bury(cloud: Cloud, *sensor_ids: str) -> None:
     assert cloud.count_messages(cloud.resources.queue_url) == 0
 
 
-def test_a_poison_message_goes_to_quarantine_and_its_neighbours_go_on(breakable_cloud: Cloud) -> None:
-    cloud = breakable_cloud
+def test_a_poison_message_goes_to_quarantine_and_its_neighbours_go_on(cloud: Cloud) -> None:
     quarantined, landed = cloud.count_objects("quarantine/"), cloud.count_objects("landing/")
     cloud.client("sqs").send_message(QueueUrl=cloud.resources.queue_url, MessageBody="poison")
     assert post_reading(cloud, sensor_id="neighbour", location_id="dead", value=2_000)[0] == 200
@@ -93,8 +92,7 @@ def test_a_poison_message_goes_to_quarantine_and_its_neighbours_go_on(breakable_
     assert cloud.count_messages(cloud.resources.dead_letter_queue_url) == 0
 
 
-def test_dead_letters_are_reported_and_go_back_to_be_landed(breakable_cloud: Cloud, triage: str) -> None:
-    cloud = breakable_cloud
+def test_dead_letters_are_reported_and_go_back_to_be_landed(cloud: Cloud, triage: str) -> None:
     bury(cloud, "back-1", "back-2")
     report = call(cloud, triage, action="report")
     assert (report["examined"], report["moved"], report["remaining"]) == (2, 0, 2)
@@ -106,8 +104,7 @@ def test_dead_letters_are_reported_and_go_back_to_be_landed(breakable_cloud: Clo
     assert cloud.count_messages(cloud.resources.dead_letter_queue_url) == 0
 
 
-def test_dead_letters_can_be_set_aside(breakable_cloud: Cloud, triage: str) -> None:
-    cloud = breakable_cloud
+def test_dead_letters_can_be_set_aside(cloud: Cloud, triage: str) -> None:
     bury(cloud, "aside")
     quarantined = cloud.count_objects("quarantine/")
     report = call(cloud, triage, action="quarantine", limit=10)

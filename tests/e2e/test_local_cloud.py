@@ -106,7 +106,7 @@ def test_a_message_is_retried_after_the_stages_retention_and_given_up_after_five
 
 
 def test_no_schedule_interferes_with_the_runs_of_a_test(cloud: Cloud) -> None:
-    (rule,) = cloud.client("events").list_rules()["Rules"]
+    (rule,) = cloud.client("events").list_rules(NamePrefix="thermonet-dev")["Rules"]
     assert (rule["ScheduleExpression"], rule["State"]) == ("rate(1 minute)", "DISABLED")
 
 

@@ -35,50 +35,56 @@ def run_once(cloud: Cloud, sensor_id: str) -> None:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_function_is_deployed_with_the_policy_of_its_file(breakable_cloud: Cloud, function: str) -> None:
-    _, _, deployed = deployed_policy(breakable_cloud, function)
+def test_a_function_is_deployed_with_the_policy_of_its_file(cloud: Cloud, function: str) -> None:
+    _, _, deployed = deployed_policy(cloud, function)
     assert deployed == json.loads((PROJECT / ".chalice" / f"policy-{FUNCTIONS[function]}-dev.json").read_text())
 
 
 @pytest.mark.parametrize("action", ["dynamodb:PutItem", "dynamodb:GetItem", "dynamodb:UpdateItem", "sqs:SendMessage"])
-def test_a_reading_is_not_taken_without_a_right_of_the_api(breakable_cloud: Cloud, action: str) -> None:
-    with without_action(breakable_cloud, "app", action):
-        status, answer = post_reading(breakable_cloud, sensor_id=f"no-{action}", location_id="rights", value=2_000)
+def test_a_reading_is_not_taken_without_a_right_of_the_api(cloud: Cloud, action: str) -> None:
+    with without_action(cloud, "app", action):
+        status, answer = post_reading(cloud, sensor_id=f"no-{action}", location_id="rights", value=2_000)
     assert (status, answer["Code"]) == (503, "ServiceUnavailableError")
 
 
-def test_a_run_works_with_all_rights_and_not_without_one_of_the_receiver(breakable_cloud: Cloud) -> None:
-    run_once(breakable_cloud, "all-rights")
+def test_a_run_works_with_all_rights_and_not_without_one_of_the_receiver(cloud: Cloud) -> None:
+    run_once(cloud, "all-rights")
     with (
-        without_action(breakable_cloud, "receiver", "dynamodb:GetItem"),
+        without_action(cloud, "receiver", "dynamodb:GetItem"),
         pytest.raises(LocalCloudError, match="FAILED"),
     ):
-        run_once(breakable_cloud, "no-head")
-    run_once(breakable_cloud, "all-rights-again")
+        run_once(cloud, "no-head")
+    run_once(cloud, "all-rights-again")
 
 
-def test_a_run_does_not_work_without_a_right_of_the_reporter(breakable_cloud: Cloud) -> None:
-    with without_action(breakable_cloud, "reporter", "s3:PutObject"), pytest.raises(LocalCloudError, match="FAILED"):
-        run_once(breakable_cloud, "no-report")
+@pytest.mark.parametrize(
+    ("function", "action"),
+    [("reporter", "s3:PutObject"), ("summarizer", "s3:ListBucket"), ("summarizer", "s3:PutObject")],
+)
+def test_a_run_does_not_work_without_a_right_of_reporter_or_summarizer(
+    cloud: Cloud, function: str, action: str
+) -> None:
+    with without_action(cloud, function, action), pytest.raises(LocalCloudError, match="FAILED"):
+        run_once(cloud, f"{function}-no-{action}")
 
 
-def test_no_run_starts_without_the_right_to_start_one(breakable_cloud: Cloud) -> None:
+def test_no_run_starts_without_the_right_to_start_one(cloud: Cloud) -> None:
     with (
-        without_action(breakable_cloud, "start_analytics", "states:StartExecution"),
+        without_action(cloud, "start_analytics", "states:StartExecution"),
         pytest.raises(LocalCloudError, match="start_analytics failed"),
     ):
-        run_once(breakable_cloud, "no-start")
+        run_once(cloud, "no-start")
 
 
-def test_nothing_lands_without_the_consumers_right_to_write(breakable_cloud: Cloud) -> None:
+def test_nothing_lands_without_the_consumers_right_to_write(cloud: Cloud) -> None:
     def refusals() -> int:
-        return len([line for line in log_lines(breakable_cloud, "buffer_measurements") if "AccessDenied" in line])
+        return len([line for line in log_lines(cloud, "buffer_measurements") if "AccessDenied" in line])
 
-    with retried_at_once(breakable_cloud):
-        with without_action(breakable_cloud, "buffer_measurements", "s3:PutObject"):
+    with retried_at_once(cloud):
+        with without_action(cloud, "buffer_measurements", "s3:PutObject"):
             before = refusals()
-            assert post_reading(breakable_cloud, sensor_id="not-landed", location_id="rights", value=2_000)[0] == 200
+            assert post_reading(cloud, sensor_id="not-landed", location_id="rights", value=2_000)[0] == 200
             wait_for(lambda: refusals() > before)
-            assert breakable_cloud.count_messages(breakable_cloud.resources.queue_url) == 1
+            assert cloud.count_messages(cloud.resources.queue_url) == 1
         # Or it would come back in the middle of another test.
-        breakable_cloud.wait_until_drained()
+        cloud.wait_until_drained()
