@@ -23,11 +23,10 @@ _PYTHON = PROJECT / ".venv-cloud" / "bin" / "python"
 _SERVER = (
     "uvicorn", "ministack.app:app", "--host=127.0.0.1", "--loop=uvloop", "--http=httptools", "--ws=none",
     "--no-access-log", "--no-server-header", "--no-date-header", "--no-proxy-headers",
-    "--timeout-keep-alive=75", "--timeout-graceful-shutdown=1",
+    "--timeout-keep-alive=75",
 )  # fmt: skip
 _START_ATTEMPTS = 3
 _START_SECONDS = 60
-_STOP_SECONDS = 5
 _LOG_LINES_TOLD = 20
 # Every process of a function unpacks 100 MB of package before it starts, which halves its start in memory.
 _MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - in a folder of its own, closed to others
@@ -154,18 +153,12 @@ def _wait_until_ready(emulator: Emulator, identity: str) -> bool:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End the emulator politely, then whatever is left of its process group."""
-    try:
-        process.terminate()
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stdin:
-            process.stdin.close()
+    """Kill the emulator's process group: nothing of it is kept, so there is nothing to end politely."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    if process.stdin:
+        process.stdin.close()
 
 
 def _remove_leftovers(folders: Iterable[Path]) -> None:

@@ -27,9 +27,10 @@ settings.load_profile("thermonet")
 # Last, after the order has been shuffled.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what waits for a local cloud, so that the others fill the time; what takes it away comes last."""
+    """Begin with what waits for a local cloud, so that the others fill the time; what takes it away ends its module."""
     e2e = Path(__file__).parent / "e2e"
-    items.sort(key=lambda item: (not item.path.is_relative_to(e2e), "last" in item.keywords))
+    position = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
+    items.sort(key=lambda item: (not item.path.is_relative_to(e2e), position[item.path], "last" in item.keywords))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

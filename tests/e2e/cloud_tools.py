@@ -34,6 +34,12 @@ def post_reading(cloud: Cloud, **reading: Any) -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
+def get(url: str) -> Any:
+    """Return what a URL answers, decoded; raises HTTPError."""
+    with urllib.request.urlopen(url, timeout=30) as response:
+        return json.load(response)
+
+
 def run_analytics(cloud: Cloud) -> Any:
     """Start a run, wait for it and return its output; raises LocalCloudError when it fails."""
     return cloud.wait_for_run(cloud.start_analytics(datetime.now(UTC) + timedelta(seconds=next(_seconds_ahead))))

@@ -1,0 +1,264 @@
+"""`make cloud`, `make local` and `make demo`, and what the README tells a newcomer to type: all of it in a checkout."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from ops.project import PROJECT
+from tests.e2e.cloud_tools import free_port, get, listens, wait_for
+
+README = (PROJECT / "README.md").read_text()
+# As many sensors as the README's would keep the machine busy for longer than the test is worth. None of them breaks.
+SMALL_LOAD = """
+meta: {locations: 2, sensors: 5}
+sensor: {min_r: 500, max_r: 6000}
+timer: {total_runtime_seconds: 2, min_delay_seconds: 0.5}
+load: {workers: 1}
+"""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout in which `make setup` has been run."""
+
+    folder: Path
+
+    @property
+    def announcement(self) -> Path:
+        return self.folder / ".local" / "cloud.json"
+
+    def command(self, target: str) -> list[str]:
+        """Return the command that a target of make runs."""
+        makefile = (self.folder / "Makefile").read_text()
+        line = re.search(rf"^{target}:.*\n\t@\$\(BIN\)/(.*)$", makefile, re.MULTILINE)
+        assert line
+        program, *arguments = line[1].split()
+        return [f"{self.folder}/.venv/bin/{program}", *arguments]
+
+    def run(self, target: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [*self.command(target), *arguments]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
+
+    @contextmanager
+    def running(self, target: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+        """Run what a target of make runs, and kill whatever is left of it."""
+        process = subprocess.Popen(
+            [*self.command(target), *arguments],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            # The whole session: what serves behind `chalice local` would hold on to the pipes.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+    def announced_by(self, process: "subprocess.Popen[str]") -> dict[str, Any]:
+        """Wait until the process has announced its cloud, and return what it tells."""
+        wait_for(lambda: self.announcement.exists() or process.poll() is not None)
+        announced: dict[str, Any] = json.loads(self.announcement.read_text())
+        return announced
+
+    def processes(self) -> set[int]:
+        """Find every living process that was given the folder in its environment or its arguments."""
+        found = set()
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                given = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+                if str(self.folder).encode() in given and int(process.name) != os.getpid():
+                    found.add(int(process.name))
+        return found
+
+    def assert_nothing_is_left(self) -> None:
+        assert not self.announcement.exists()
+        assert list((self.folder / ".local" / "cloud").iterdir()) == []
+        wait_for(lambda: self.processes() == set())
+
+
+def make_checkout(folder: Path) -> Checkout:
+    names = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard"], cwd=PROJECT, text=True)
+    for name in names.splitlines():
+        if (PROJECT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / name, folder / name)
+    (folder / ".local").mkdir()
+    for name in (".venv", ".venv-cloud", ".local/wheels", ".local/lambda-wheels", ".local/packages"):
+        (folder / name).symlink_to(PROJECT / name)
+    for name in ("simulator/config.yaml", "localcloud/demo.yaml"):
+        (folder / name).write_text(SMALL_LOAD)
+    return Checkout(folder)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    """A checkout of one test; nothing that was started in it may outlive the test."""
+    made = make_checkout(tmp_path)
+    yield made
+    wait_for(lambda: made.processes() == set())
+
+
+@dataclass(frozen=True)
+class Served:
+    """A cloud that `make cloud` serves, and what it has announced."""
+
+    checkout: Checkout
+    process: "subprocess.Popen[str]"
+    announced: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    checkout = make_checkout(tmp_path_factory.mktemp("served"))
+    with checkout.running("cloud") as process:
+        yield Served(checkout, process, checkout.announced_by(process))
+
+
+def post(announced: dict[str, Any], sensor_id: str, resistance_ohm: float) -> Any:
+    """Post a reading to an announced cloud and return the status in the answer."""
+    reading = {"sensor_id": sensor_id, "location_id": "serving", "value": resistance_ohm}
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {announced['token']}"}
+    request = urllib.request.Request(f"{announced['api_url']}/readings", json.dumps(reading).encode(), headers)
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)["status"]
+
+
+def test_a_served_cloud_is_announced_and_answers(served: Served) -> None:
+    assert get(f"{served.announced['api_url']}/health") == {"status": "OK"}
+    assert {"endpoint_url", "region", "resources", "functions", "environment"} <= set(served.announced)
+
+
+def test_a_second_cloud_in_the_same_folder_is_refused(served: Served) -> None:
+    second = served.checkout.run("cloud")
+    assert (second.returncode, second.stderr) == (1, "error: a local cloud is already running in this folder\n")
+    assert served.checkout.announcement.exists()
+
+
+def test_make_local_serves_the_routes_of_the_running_cloud(served: Served) -> None:
+    with served.checkout.running("local", "--port", str(port := free_port())):
+        wait_for(lambda: listens(port))
+        assert get(f"http://127.0.0.1:{port}/health") == {"status": "OK"}
+
+
+def in_shell(shell: str, script: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a script as a newcomer's shell does, with nothing in its environment but the usual."""
+    return subprocess.run(
+        [shell, "-c", script], cwd=folder, capture_output=True, text=True, check=False,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+    )  # fmt: skip
+
+
+def without_time(answer: str) -> str:
+    """Hide the time that the server gave to each reading."""
+    return re.sub(r'"timestamp":"[^"]+Z"', '"timestamp":"…"', answer)
+
+
+def test_the_commands_for_the_second_terminal_work_when_pasted(served: Served) -> None:
+    """Their answers are those of the README, but for the time of each reading, which is the server's."""
+    tour = README.partition("In a second terminal")[2].partition("## How it works")[0]
+    # Targets of make would install environments into the checkout; their recipes have tests of their own.
+    commands = re.findall(r"```sh\n(?!make )(.*?)```", tour, re.DOTALL)
+    answers = [line for block in re.findall(r"```json\n(.*?)```", tour, re.DOTALL) for line in block.splitlines()]
+    # curl ends its output without a line break, as a terminal's prompt shows.
+    pasted = re.sub(r"^(curl .*)$", r"\1; echo", "\n".join(commands), flags=re.MULTILINE)
+    result = in_shell("bash", f"set -eu\n{pasted}", served.checkout.folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    answered = [line for line in result.stdout.splitlines() if line.startswith("{")]
+    assert [without_time(line) for line in answered] == [without_time(line) for line in answers]
+    assert len((served.checkout.folder / "out.csv").read_text().splitlines()) > 1
+
+
+@pytest.mark.parametrize("shell", [name for name in ("bash", "dash", "zsh") if shutil.which(name)])
+def test_without_a_cloud_the_shell_is_told_how_to_start_one(shell: str, tmp_path: Path) -> None:
+    result = in_shell(shell, f". {PROJECT}/localcloud/env.sh || echo and goes on", tmp_path)
+    assert result.stdout == "and goes on\n"
+    assert result.stderr == "error: no local cloud is running in this folder: start one with make cloud\n"
+
+
+def landed(cloud: dict[str, Any]) -> int:
+    """Return the number of landing objects, of which a consumer that is fed leaves one after the other."""
+    environment = cloud["environment"]
+    s3 = boto3.client(
+        "s3", endpoint_url=environment["AWS_ENDPOINT_URL"], region_name=environment["AWS_DEFAULT_REGION"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"], aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+    )  # fmt: skip
+    listed: int = s3.list_objects_v2(Bucket=cloud["resources"]["bucket"], Prefix="landing/")["KeyCount"]
+    return listed
+
+
+def test_make_demo_shows_a_dashboard_lets_sensors_post_and_meets_no_other_cloud(
+    served: Served, checkout: Checkout
+) -> None:
+    with checkout.running("demo") as process:
+        demo = checkout.announced_by(process)
+        with urllib.request.urlopen(demo["api_url"] + "/") as response:
+            assert b"<title>" in response.read()
+        wait_for(lambda: landed(demo))
+        assert post(demo, "in-both", 25_000) == "BROKEN"
+        assert post(served.announced, "in-both", 2_000) == "OK"
+        assert post(demo, "in-both", 2_000) == "BROKEN"
+        assert post(served.announced, "in-both", 2_001) == "OK"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+
+
+def test_a_cloud_interrupted_while_it_starts_leaves_nothing(checkout: Checkout) -> None:
+    with checkout.running("cloud") as server:
+        assert server.stdout is not None
+        next(line for line in server.stdout if line.startswith("Deploying"))
+        server.terminate()
+        assert server.wait(timeout=30) == 0
+    checkout.assert_nothing_is_left()
+
+
+def test_a_cloud_whose_owner_is_killed_goes_too_and_is_no_obstacle_and_one_whose_emulator_dies_says_so(
+    checkout: Checkout,
+) -> None:
+    with checkout.running("cloud") as server:
+        checkout.announced_by(server)
+        server.kill()
+        server.communicate()
+    wait_for(lambda: checkout.processes() == set())
+    assert checkout.announcement.exists()
+    local = checkout.run("local")
+    assert (local.returncode, local.stderr) == (1, "error: no local cloud is running: start one with `make cloud`\n")
+    with checkout.running("cloud") as server:
+        assert server.stdout is not None
+        next(line for line in server.stdout if line.startswith("Creating"))
+        assert not checkout.announcement.exists()
+        checkout.announced_by(server)
+        # The emulator and its functions are the rest.
+        for process in checkout.processes() - {server.pid}:
+            os.kill(process, signal.SIGKILL)
+        _, complaints = server.communicate(timeout=30)
+    assert (server.returncode, complaints) == (1, "error: the emulator has ended by itself\n")
+    checkout.assert_nothing_is_left()
+
+
+@pytest.mark.last
+def test_a_served_cloud_prints_a_curl_line_that_works_and_is_gone_after_ctrl_c(served: Served) -> None:
+    assert served.process.stdout is not None
+    line = next(line for line in served.process.stdout if line.startswith("  curl "))
+    answer = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True).stdout
+    assert json.loads(answer)["temperature"] == pytest.approx(35.03, abs=0.01)
+    served.process.send_signal(signal.SIGINT)
+    _, complaints = served.process.communicate(timeout=30)
+    assert (served.process.returncode, complaints) == (0, "")
+    served.checkout.assert_nothing_is_left()
