@@ -25,6 +25,8 @@ _PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _GLIBC_MINORS = range(26, 16, -1)
 _PACKAGES_KEPT = 6
 _BUILD = "1lambda"
+# Chalice's own name of the code, by which it takes what is built already.
+_CODE = "*-python*.zip"
 
 _TRIAGE_SOURCE = Path(__file__).with_name("dead_letter_triage.py")
 # The earliest that a ZIP file can hold.
@@ -55,13 +57,15 @@ class Package:
 def build_package(stage: str) -> Package:
     """Build the package of a stage, or find it built from the same sources; raises PackagingError."""
     sources = list(_sources())
-    packages = LOCAL_FOLDER / "packages"
-    folder = packages / f"{stage}-{_fingerprint(sources)}"
+    packages, fingerprint = LOCAL_FOLDER / "packages", _fingerprint(sources)
+    folder = packages / f"{stage}-{fingerprint}"
     with _one_at_a_time(packages):
         if not folder.exists():
             wheels = build_wheels()
+            # The stages differ in their templates only.
+            code = next(packages.glob(f"*-{fingerprint}/{_CODE}"), None)
             with _appearing_whole(folder) as unfinished:
-                _run_chalice(stage, sources, wheels, unfinished)
+                _run_chalice(stage, sources, wheels, unfinished, code)
             _forget_old(packages)
     return Package(folder)
 
@@ -104,19 +108,25 @@ def build_triage(target: Path = PROJECT / "infra" / "dead_letter_triage.zip") ->
     return target
 
 
-def _run_chalice(stage: str, sources: Iterable[Path], wheels: Path, output: Path) -> None:
-    """Package a copy of the sources: no byte code in it, and two builds at once do not meet."""
+def _run_chalice(stage: str, sources: Iterable[Path], wheels: Path, output: Path, code: Path | None) -> None:
+    """Package a copy of the sources, or their template beside built code: no byte code, and no two builds meet."""
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".build-") as name:
         copy = Path(name)
         for source in sources:
             target = copy / source.relative_to(PROJECT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+        deployments = copy / ".chalice" / "deployments"
+        deployments.mkdir()
+        if code:
+            os.link(code, deployments / code.name)
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PYTHON"))}
         environment |= {"AWS_DEFAULT_REGION": REGION, "PYTHONDONTWRITEBYTECODE": "1"}
         environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
         chalice = Path(sys.executable).with_name("chalice")
         output_text = _run([str(chalice), "package", "--stage", stage, str(output)], cwd=copy, env=environment)
+        for built in deployments.glob(_CODE):
+            os.link(output / "deployment.zip", output / built.name)
     # Chalice goes on without a dependency that it finds no wheel for, and Lambda then fails at import.
     if "Could not install dependencies" in output_text:
         raise PackagingError(output_text)

@@ -35,9 +35,9 @@ COMMAND_LINES = sorted(
 
 # What CI does not run itself, a test runs by its command: the words of the target's recipe that it uses.
 RUN_BY_TESTS = {
-    "demo": ("tests/e2e/test_readme.py", '"demo"'),
-    "cloud": ("tests/e2e/test_local_cloud.py", "serve_cloud"),
-    "local": ("tests/e2e/test_local_cloud.py", "serve_local"),
+    "demo": ("tests/e2e/test_serving.py", '"demo"'),
+    "cloud": ("tests/e2e/test_serving.py", '"cloud"'),
+    "local": ("tests/e2e/test_serving.py", '"local"'),
     "package": ("tests/e2e/test_package.py", "package"),
     "plan": ("tests/infra/test_deploy.py", "plan"),
     "deploy": ("tests/infra/test_deploy.py", "deploy"),
