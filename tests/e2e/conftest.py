@@ -7,7 +7,7 @@ import pytest
 
 from localcloud.cloud import Cloud, deploy_stage, local_cloud
 from tests.e2e.browser import Page, open_browser
-from tests.e2e.stub_api import StubApi, serve
+from tests.e2e.stub_api import AVERAGES, StubApi, serve
 
 # Modules whose tests run one after the other in one process; those of all others share the cloud, and run so too.
 _GROUPS = {
@@ -44,7 +44,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 def api() -> Iterator[StubApi]:
     """An API with one run."""
     with serve(StubApi()) as served:
-        served.commit("run-1", {"cold": 12.0, "fine": 21.5, "warm": 140.25, "hot": 260.0})
+        served.commit("run-1", AVERAGES)
         yield served
 
 

@@ -18,6 +18,7 @@ STAGE_PATH = "/dev/"
 _START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 _LIMITS = {"TEMPERATURE_TOO_LOW": 20.0, "OK": 100.0, "TEMPERATURE_TOO_HIGH": 250.0}
 TOKEN = "head.claims.signature"
+AVERAGES = {"cold": 12.0, "fine": 21.5, "warm": 140.25, "hot": 260.0}
 # What API Gateway itself answers.
 DENIED = (403, {"Message": "User is not authorized to access this resource"})
 UNKNOWN_PATH = (403, {"message": "Missing Authentication Token"})

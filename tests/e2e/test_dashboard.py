@@ -74,15 +74,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("made", "reason"), REFUSED.values(), ids=REFUSED)
 def test_a_token_that_the_gateway_or_a_route_refuses_is_asked_for_again(
-    cloud: Cloud, page: Page, made: dict[str, Any], reason: str
+    cloud: Cloud, page: Page, subtests: pytest.Subtests
 ) -> None:
-    refused = mint_token(**{"keys": read_keys(cloud.stage, cloud.client("ssm")), "subject": "dashboard", **made})
-    page.open_with_token(f"{cloud.api_url}/", refused)
-    page.wait_until(lambda: page.text("#token-reason") == f"The token was refused: {reason}.", "the reason")
-    assert page.asks_for_token()
-    assert page.locations() == {}
+    page.open(f"{cloud.api_url}/")
+    for case, (made, reason) in REFUSED.items():
+        with subtests.test(case):
+            page.enter_token(
+                mint_token(**{"keys": read_keys(cloud.stage, cloud.client("ssm")), "subject": "dashboard", **made})
+            )
+            refusal = f"The token was refused: {reason}."
+            page.wait_until(lambda: page.text("#token-reason") == refusal, "the reason")  # noqa: B023 - at once
+            assert page.asks_for_token()
+            assert page.locations() == {}
     page.enter_token(cloud.token)
     page.wait_until(lambda: "Checked at" in page.text("#message") or "No run" in page.text("#message"), "an answer")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.e2e.browser import Page, needs_chromium, opened
-from tests.e2e.stub_api import TOKEN, UNKNOWN_PATH, StubApi
+from tests.e2e.stub_api import AVERAGES, TOKEN, UNKNOWN_PATH, StubApi
 
 pytestmark = needs_chromium
 
@@ -15,26 +15,43 @@ def shown(page: Page, *locations: str) -> bool:
     return list(page.locations()) == list(locations)
 
 
-def test_every_location_has_its_average_and_the_status_of_it(page: Page, api: StubApi) -> None:
+def nameless(page: Page, within: str) -> list[str]:
+    controls = page.all(", ".join(f"{within} {one}" for one in ("button", "input", "select", "summary", "[tabindex]")))
+    assert len(controls) > 2
+    return [control.get_attribute("outerHTML") for control in controls if not control.accessible_name.strip()]
+
+
+def test_a_run_is_shown(page: Page, api: StubApi, subtests: pytest.Subtests) -> None:
     opened(page, api.url, TOKEN)
-    assert page.locations() == {
-        "cold": ["too low", "12.00 °C", "2026-03-01 09:29"],
-        "fine": ["OK", "21.50 °C", "2026-03-01 09:29"],
-        "warm": ["too high", "140.25 °C", "2026-03-01 09:29"],
-        "hot": ["critical", "260.00 °C", "2026-03-01 09:29"],
-    }
-
-
-def test_the_last_run_shows_its_books(page: Page, api: StubApi) -> None:
-    facts = opened(page, api.url, TOKEN).facts()
-    assert facts["Started, UTC"] == "2026-03-01 10:00"
-    assert {name: facts[name] for name in FIGURES} == {
-        "Measurements": "4,800",
-        "Duplicates": "3",
-        "Late": "2",
-        "Quarantined": "4",
-        "Broken sensors": "5",
-    }
+    with subtests.test("every location has its average and the status of it"):
+        assert page.locations() == {
+            "cold": ["too low", "12.00 °C", "2026-03-01 09:29"],
+            "fine": ["OK", "21.50 °C", "2026-03-01 09:29"],
+            "warm": ["too high", "140.25 °C", "2026-03-01 09:29"],
+            "hot": ["critical", "260.00 °C", "2026-03-01 09:29"],
+        }
+    with subtests.test("the last run shows its books"):
+        facts = page.facts()
+        assert facts["Started, UTC"] == "2026-03-01 10:00"
+        assert {name: facts[name] for name in FIGURES} == {
+            "Measurements": "4,800",
+            "Duplicates": "3",
+            "Late": "2",
+            "Quarantined": "4",
+            "Broken sensors": "5",
+        }
+    with subtests.test("nothing is loaded from elsewhere and the console stays silent"):
+        assert all(address.startswith(api.url) for address in page.requested())
+        assert page.complaints() == []
+    with subtests.test("every control has a name and the page a language"):
+        page.script("document.querySelector('details').open = true")
+        assert nameless(page, "header") + nameless(page, "main") == []
+        page.find("#change-token").click()
+        assert nameless(page, "dialog") == []
+        assert page.find("html").get_attribute("lang") == "en"
+        assert len(page.all("h1")) == 1
+        identifiers = page.script("return [...document.querySelectorAll('[id]')].map(e => e.id)")
+        assert len(identifiers) == len(set(identifiers))
 
 
 def test_a_chosen_location_is_charted_and_listed(page: Page, api: StubApi) -> None:
@@ -114,25 +131,28 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 def test_a_report_that_fails_takes_neither_the_list_nor_the_token_away(
-    page: Page, api: StubApi, failure: tuple[int, dict[str, str]]
+    page: Page, api: StubApi, subtests: pytest.Subtests
 ) -> None:
-    api.instead["cold"] = failure
-    page.open_with_token(api.url, TOKEN)
-    page.wait_until(lambda: "report" in page.text("#chart-note"), "why there is no chart")
-    assert shown(page, "cold", "fine", "warm", "hot")
-    assert page.text("#message").startswith("Checked at")
-    assert not page.asks_for_token()
-    page.find("[data-location=warm]").click()
-    page.wait_until(lambda: page.all(".uplot canvas"), "the chart of another location")
-    assert page.text("#chart-note") == ""
-    page.find("[data-location=cold]").click()
-    page.wait_until(lambda: not page.all(".uplot canvas"), "no chart of a location beside another's name")
-    del api.instead["cold"]
-    api.commit("run-2", {"cold": 13.0})
-    page.script("refresh()")
-    page.wait_until(lambda: shown(page, "cold") and page.all(".uplot canvas"), "the next round, with a chart")
+    opened(page, api.url, TOKEN)
+    for failure, answer in FAILURES.items():
+        with subtests.test(failure):
+            api.instead["cold"] = answer
+            api.commit(f"run of {failure}", AVERAGES)
+            page.script("refresh()")
+            page.wait_until(lambda: "report" in page.text("#chart-note"), "why there is no chart")
+            assert shown(page, *AVERAGES)
+            assert page.text("#message").startswith("Checked at")
+            assert not page.asks_for_token()
+            page.find("[data-location=warm]").click()
+            page.wait_until(lambda: page.all(".uplot canvas"), "the chart of another location")
+            assert page.text("#chart-note") == ""
+            page.find("[data-location=cold]").click()
+            page.wait_until(lambda: not page.all(".uplot canvas"), "no chart of a location beside another's name")
+            del api.instead["cold"]
+            api.commit(f"run after {failure}", {"cold": 13.0})
+            page.script("refresh()")
+            page.wait_until(lambda: shown(page, "cold") and page.all(".uplot canvas"), "the next round, with a chart")
 
 
 def test_a_report_that_failed_once_is_asked_for_again_in_the_same_run(page: Page, api: StubApi) -> None:
@@ -195,30 +215,6 @@ def test_arrow_keys_move_among_locations_and_focus_survives_a_new_run(page: Page
     page.script("refresh()")
     page.wait_until(lambda: shown(page, "cold", "fine"), "the second run")
     assert page.script("return document.activeElement.dataset.location") == "fine"
-
-
-def test_the_page_loads_nothing_from_elsewhere_and_the_console_stays_silent(page: Page, api: StubApi) -> None:
-    opened(page, api.url, TOKEN)
-    assert all(address.startswith(api.url) for address in page.requested())
-    assert page.complaints() == []
-
-
-def nameless(page: Page, within: str) -> list[str]:
-    controls = page.all(", ".join(f"{within} {one}" for one in ("button", "input", "select", "summary", "[tabindex]")))
-    assert len(controls) > 2
-    return [control.get_attribute("outerHTML") for control in controls if not control.accessible_name.strip()]
-
-
-def test_every_control_has_a_name_and_the_page_a_language(page: Page, api: StubApi) -> None:
-    opened(page, api.url, TOKEN)
-    page.script("document.querySelector('details').open = true")
-    assert nameless(page, "header") + nameless(page, "main") == []
-    page.find("#change-token").click()
-    assert nameless(page, "dialog") == []
-    assert page.find("html").get_attribute("lang") == "en"
-    assert len(page.all("h1")) == 1
-    identifiers = page.script("return [...document.querySelectorAll('[id]')].map(e => e.id)")
-    assert len(identifiers) == len(set(identifiers))
 
 
 CONTRASTS = """

@@ -59,32 +59,39 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize(("refusal", "reason"), REFUSALS.values(), ids=REFUSALS)
 def test_a_token_that_is_refused_is_forgotten_and_asked_for_again_with_the_reason(
-    page: Page, api: StubApi, refusal: tuple[int, dict[str, str]], reason: str
+    page: Page, api: StubApi, subtests: pytest.Subtests
 ) -> None:
     page.open_with_token(api.url, TOKEN)
     page.wait_until(page.locations, "what the token may see")
-    api.token, api.refusal = "another", refusal
-    page.script("refresh()")
-    page.wait_until(page.asks_for_token, "the question for another token")
-    assert page.text("#token-reason") == f"The token was refused: {reason}."
-    assert reason in page.text("#message")
-    assert page.script("return sessionStorage.length") == 0
-    page.enter_token("another")
-    page.wait_until(lambda: page.text("#message").startswith("Checked at"), "fresh figures")
+    for case, (refusal, reason) in REFUSALS.items():
+        with subtests.test(case):
+            api.token, api.refusal = f"better than {case}", refusal
+            page.script("refresh()")
+            page.wait_until(page.asks_for_token, "the question for another token")
+            assert page.text("#token-reason") == f"The token was refused: {reason}."
+            assert reason in page.text("#message")
+            assert page.script("return sessionStorage.length") == 0
+            page.enter_token(api.token)
+            page.wait_until(lambda: page.text("#message").startswith("Checked at"), "fresh figures")
 
 
-@pytest.mark.parametrize("refusal", [REFUSALS["expired"][0], DENIED, REFUSALS["for something else"][0]])
 def test_a_token_that_is_refused_for_a_report_is_asked_for_again_at_once(
-    page: Page, api: StubApi, refusal: tuple[int, dict[str, str]]
+    page: Page, api: StubApi, subtests: pytest.Subtests
 ) -> None:
     opened(page, api.url, TOKEN)
     page.find("#auto-refresh").click()
-    api.instead["warm"] = refusal
-    page.find("[data-location=warm]").click()
-    page.wait_until(page.asks_for_token, "the question for another token")
-    assert page.script("return sessionStorage.length") == 0
+    for refusal in (REFUSALS["expired"][0], DENIED, REFUSALS["for something else"][0]):
+        with subtests.test(str(refusal)):
+            api.instead["warm"] = refusal
+            page.find("[data-location=warm]").click()
+            page.wait_until(page.asks_for_token, "the question for another token")
+            assert page.script("return sessionStorage.length") == 0
+            api.instead.clear()
+            page.enter_token(TOKEN)
+            page.wait_until(page.locations, "what the other token may see")
+            page.find("[data-location=cold]").click()
+            page.wait_until(lambda: page.all(".uplot canvas"), "the chart of a location that was not refused")
 
 
 def test_what_another_token_could_see_is_not_shown_to_the_next(page: Page, api: StubApi) -> None:
