@@ -7,6 +7,7 @@ import pytest
 
 from localcloud.cloud import Cloud, deploy_stage, local_cloud
 from tests.e2e.browser import Page, open_browser
+from tests.e2e.cloud_tools import chalice_local
 from tests.e2e.stub_api import AVERAGES, StubApi, serve
 
 # Modules whose tests run one after the other in one process; those of all others share the cloud, and run so too.
@@ -31,6 +32,13 @@ def cloud() -> Iterator[Cloud]:
 def prod_beside_dev(cloud: Cloud) -> Cloud:
     """Stage prod in the same account."""
     return deploy_stage("prod", cloud.emulator)
+
+
+@pytest.fixture(scope="session")
+def local_routes(cloud: Cloud) -> Iterator[str]:
+    """The address of `chalice local` on the cloud's resources."""
+    with chalice_local(cloud) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -89,7 +89,7 @@ def test_a_token_that_is_refused_for_a_report_is_asked_for_again_at_once(
             assert page.script("return sessionStorage.length") == 0
             api.instead.clear()
             page.enter_token(TOKEN)
-            page.wait_until(page.locations, "what the other token may see")
+            page.wait_until(lambda: page.text("#message").startswith("Checked at"), "fresh figures")
             page.find("[data-location=cold]").click()
             page.wait_until(lambda: page.all(".uplot canvas"), "the chart of a location that was not refused")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from localcloud.cloud import Cloud, LocalCloudError
-from tests.e2e.cloud_tools import chalice_local, get, log_lines, post_reading
+from tests.e2e.cloud_tools import get, log_lines, post_reading
 
 
 def status_of(cloud: Cloud, sensor_id: str, resistance_ohm: float) -> Any:
@@ -76,7 +76,6 @@ def test_a_run_that_fails_is_told_with_its_cause(cloud: Cloud) -> None:
         cloud.wait_for_run(started["executionArn"])
 
 
-def test_chalice_local_serves_the_same_resources(cloud: Cloud) -> None:
-    with chalice_local(cloud) as address:
-        assert status_of(replace(cloud, api_url=address), "latched-locally", 25_000) == "BROKEN"
+def test_chalice_local_serves_the_same_resources(cloud: Cloud, local_routes: str) -> None:
+    assert status_of(replace(cloud, api_url=local_routes), "latched-locally", 25_000) == "BROKEN"
     assert status_of(cloud, "latched-locally", 2_000) == "BROKEN"

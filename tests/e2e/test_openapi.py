@@ -2,7 +2,6 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from localcloud.cloud import Cloud
 from ops.project import PROJECT
-from tests.e2e.cloud_tools import chalice_local
 
 # Of each operation, with valid and with invalid input: a thousand requests. 1,200 make it more than 10,000.
 EXAMPLES = int(os.environ.get("THERMONET_FUZZ_EXAMPLES", "50"))
@@ -26,15 +24,10 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def served(cloud: Cloud) -> Iterator[str]:
-    """The address of `chalice local` on the local cloud."""
-    with chalice_local(cloud) as address:
-        yield address
-
-
 @pytest.mark.parametrize(("path", "method", "mode"), CASES)
-def test_every_answer_is_one_of_the_document(cloud: Cloud, served: str, path: str, method: str, mode: str) -> None:
+def test_every_answer_is_one_of_the_document(
+    cloud: Cloud, local_routes: str, path: str, method: str, mode: str
+) -> None:
     # Here, so that only the worker that runs these tests spends a second on it.
     import schemathesis
     from schemathesis.checks import not_a_server_error
@@ -54,7 +47,7 @@ def test_every_answer_is_one_of_the_document(cloud: Cloud, served: str, path: st
     @given(operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode)))
     def ask(case: Any) -> None:
         with requests.Session() as session:
-            response = case.call(base_url=served, headers=headers, session=session, timeout=30)
+            response = case.call(base_url=local_routes, headers=headers, session=session, timeout=30)
         statuses[response.status_code] += 1
         checks = [not_a_server_error, status_code_conformance, response_schema_conformance]
         case.validate_response(response, checks=checks)
