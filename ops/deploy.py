@@ -16,6 +16,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from ops.packaging import build_triage
 from ops.project import PROJECT
 
 _INFRA = PROJECT / "infra"
@@ -126,7 +127,8 @@ def destroy(target: Target, s3: Any, logs: Any) -> None:
 
 
 def _init(target: Target) -> None:
-    """Let terraform find the stage's state."""
+    """Build what terraform reads beside its configuration, and let it find the stage's state."""
+    build_triage(_INFRA / "dead_letter_triage.zip")
     settings = {
         "bucket": target.state_bucket,
         "key": f"thermonet/{target.stage}/terraform.tfstate",

@@ -27,16 +27,20 @@ ENVIRONMENT = {"AWS_REGION": "us-east-1", "STATE_BUCKET": "states"}
 class Tools:
     """Stands in for terraform and Chalice: notes what is asked of them; Chalice writes its note as it does."""
 
-    def __init__(self, note: Path) -> None:
+    def __init__(self, note: Path, infra: Path) -> None:
         self.asked: list[str] = []
         self.options: list[list[str]] = []
+        self.zip_is_there: list[bool] = []
         self.failing = ""
         self._note = note
+        self._zip = infra / "dead_letter_triage.zip"
 
     def run(self, command: list[str], _target: Target) -> None:
         tool = Path(command[0]).name
         self.asked.append(f"{tool} {command[2] if tool == 'terraform' else command[3]}")
         self.options.append(command)
+        if tool == "terraform":
+            self.zip_is_there.append(self._zip.exists())
         if self.asked[-1] == "chalice deploy":
             self._note.parent.mkdir(parents=True, exist_ok=True)
             self._note.write_text(NOTE)
@@ -71,7 +75,8 @@ def has_terraform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     target = Target("dev", "us-east-1", "states")
     monkeypatch.setattr(deployment, "PROJECT", tmp_path)
-    tools = Tools(target.remembered_by_chalice)
+    monkeypatch.setattr(deployment, "_INFRA", tmp_path / "infra")
+    tools = Tools(target.remembered_by_chalice, tmp_path / "infra")
     monkeypatch.setattr(deployment, "_run", tools.run)
     return tools
 
@@ -173,6 +178,18 @@ def test_resources_go_after_the_application_that_uses_them(account: Any, s3: Any
     assert tools.asked == ["chalice delete", "terraform init", "terraform destroy"]
     assert logs.describe_log_groups()["logGroups"] == []
     assert remembered(s3) == []
+
+
+@pytest.mark.parametrize("command", ["plan", "deploy", "destroy"])
+def test_the_zip_of_the_dead_letter_function_is_there_whenever_terraform_is_asked(
+    account: Any, s3: Any, tools: Tools, tmp_path: Path, command: str
+) -> None:
+    if command == "destroy":
+        deployment.destroy(TARGET, s3, account.client("logs", region_name="us-east-1"))
+    else:
+        getattr(deployment, command)(TARGET, s3, tmp_path / "plan")
+    assert tools.zip_is_there
+    assert all(tools.zip_is_there)
 
 
 def test_prod_is_not_destroyed(s3: Any, tools: Tools) -> None:
