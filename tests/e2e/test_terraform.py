@@ -21,7 +21,6 @@ from ops.project import PROJECT, REGION
 from ops.running_cloud import Resources, client_factory
 from tests.e2e.cloud_tools import call, post_reading, run_analytics, wait_for
 
-STAND_IN = PROJECT.parent / "shared" / "tools" / "tfaws"
 LOCAL_BACKEND = 'terraform {\n  backend "local" {}\n}\n'
 
 
