@@ -7,6 +7,7 @@ from chalicelib.settings import load_settings
 from chalicelib.validation import load_yaml
 from localcloud.cloud import Cloud
 from localcloud.run import run_analytics, write_reports
+from simulator.clock import Clock
 from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
 from simulator.summary import format_summary
@@ -33,6 +34,7 @@ def test_batches_with_every_kind_of_fault_are_answered_right_and_counted_once(
         load_yaml(tmp_path / "faulty.yaml", SimulatorConfig),
         cloud.api_url,
         load_settings(cloud.stage).thermistor,
+        Clock(),
         seed=7,
         sensors_are_new=True,
         dump=tmp_path / "readings.csv",
