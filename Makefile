@@ -77,14 +77,14 @@ mutants: setup  ## Change the domain and the protocol in every small way, and li
 # Tests start many processes, each of which would compile the same modules again.
 unit test-fast test: export PYTHONDONTWRITEBYTECODE =
 unit: setup  ## Run the unit tests, in seconds
-	@$(BIN)/pytest -n 3 tests/unit
+	@$(BIN)/pytest -n 4 tests/unit
 
 test-fast: setup  ## Run all tests but the end-to-end ones
-	@$(BIN)/pytest -n 3 --dist loadgroup tests/unit tests/functional tests/infra
+	@$(BIN)/pytest -n 4 --dist loadgroup tests/unit tests/functional tests/infra
 
 test: setup  ## Run all tests: unit, functional, infra, e2e
 	@# What is skipped is told with its reason.
-	@$(BIN)/pytest -n 3 --dist loadgroup -rs
+	@$(BIN)/pytest -n 4 --dist loadgroup -rs
 
 bench: setup  ## Measure what a reading costs, its price, the simulator, and the analytics of a million measurements
 	@$(BIN)/python benchmarks/ingest.py --json
