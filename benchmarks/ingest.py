@@ -181,8 +181,8 @@ def measure_import_ms(rounds: int) -> float:
     code = "import time; started = time.perf_counter(); import app; print((time.perf_counter() - started) * 1000)"
 
     def once() -> float:
-        done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
-        return float(done.stdout)
+        finished = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+        return float(finished.stdout)
 
     return min(once() for _ in range(rounds))
 

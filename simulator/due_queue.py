@@ -76,7 +76,7 @@ class DueQueue:
                     self._stopwatch.wait(self._changed, until_us, others_at_work=self._underway > len(turns))
         return turns
 
-    def done(self, turns: Sequence[Turn]) -> None:
+    def finish(self, turns: Sequence[Turn]) -> None:
         """Let the turns' sensors go on to their next readings."""
         with self._changed:
             self._underway -= len(turns)

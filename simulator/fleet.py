@@ -141,7 +141,7 @@ class Crew:
                 exchanges = self._post(client, deliveries)
                 latency_seconds = (self.stopwatch.elapsed_us() - started_us) / 1e6
                 self.recorder.add(turns, exchanges, latency_seconds)
-                self.queue.done(turns)
+                self.queue.finish(turns)
 
     def _post(self, client: ReadingsClient, deliveries: list[Delivery]) -> list[Exchange]:
         if self.batch_size == 1:

@@ -114,7 +114,7 @@ class World(WorkflowPlayer):
         return copy.deepcopy(self)
 
     def state(self) -> Hashable:
-        """Return all that decides what comes from now on, if no fault does, and what was told and committed so far."""
+        """Return all that decides what comes from now on, if no fault does, and all notified and committed so far."""
         outcome = repr((self.notifications, self.dynamodb.tables, self.committed_chain()))
         execution = self.execution.position if self.execution else None
         objects = frozenset(self.store.s3.objects.items())

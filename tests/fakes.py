@@ -197,7 +197,7 @@ def _plain(attribute: dict[str, Any]) -> Any:
 
 
 class FakeSns:
-    """A topic that keeps what it is told, and has SNS' limit on subjects."""
+    """A topic that keeps what is published to it, and has SNS' limit on subjects."""
 
     def __init__(self) -> None:
         self.published: list[dict[str, Any]] = []
@@ -225,7 +225,7 @@ class FakeSns:
 
 
 class FakeLambdaContext:
-    """What a function is told of its invocation, as far as Powertools asks."""
+    """What a function knows of its invocation, as far as Powertools asks."""
 
     def __init__(self, remaining_ms: int = 20_000) -> None:
         self._remaining_ms = remaining_ms

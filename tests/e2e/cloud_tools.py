@@ -48,9 +48,9 @@ def run_analytics(cloud: Cloud) -> Any:
 def call(cloud: Cloud, function: str, **event: Any) -> Any:
     """Call a function by its name and return its answer; fails when the function does."""
     answer = cloud.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event))
-    said = json.loads(answer["Payload"].read())
-    assert "FunctionError" not in answer, said
-    return said
+    payload = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, payload
+    return payload
 
 
 def wait_for(condition: Callable[[], Any], timeout_seconds: float = 60) -> None:

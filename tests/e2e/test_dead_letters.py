@@ -20,12 +20,12 @@ TRUST = {
 def triage(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The triage function, deployed with the code, rights and environment that Terraform gives it."""
     (module,) = [block["dead_letter_triage"] for block in load(INFRA / "dead_letters.tf")["module"]]
-    places = places_of(cloud)
+    resources = resources_of(cloud)
     statements = [
         {
             "Effect": "Allow",
             "Action": statement["actions"],
-            "Resource": [filled(resource, places) for resource in statement["resources"]],
+            "Resource": [filled(resource, resources) for resource in statement["resources"]],
         }
         for statement in module["policy_statements"]
     ]
@@ -39,13 +39,13 @@ def triage(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> str:
         Runtime="python3.11",
         Handler=module["handler"],
         Timeout=module["timeout_seconds"],
-        Environment={"Variables": {key: filled(value, places) for key, value in module["environment"].items()}},
+        Environment={"Variables": {key: filled(value, resources) for key, value in module["environment"].items()}},
         Code={"ZipFile": build_triage(tmp_path_factory.mktemp("triage") / "function.zip").read_bytes()},
     )
     return TRIAGE
 
 
-def places_of(cloud: Cloud) -> dict[str, str]:
+def resources_of(cloud: Cloud) -> dict[str, str]:
     def arn(url: str) -> str:
         attributes = cloud.client("sqs").get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         found: str = attributes["Attributes"]["QueueArn"]
@@ -62,8 +62,8 @@ def places_of(cloud: Cloud) -> dict[str, str]:
     }
 
 
-def filled(text: str, places: dict[str, str]) -> str:
-    for name, value in places.items():
+def filled(text: str, resources: dict[str, str]) -> str:
+    for name, value in resources.items():
         text = text.replace(f"${{{name}}}", value)
     assert "${" not in text
     return text

@@ -28,8 +28,8 @@ def test_the_functions_have_the_names_that_chalice_deploy_gives_them(cloud: Clou
 
 def test_the_application_is_told_the_resources_that_were_created(cloud: Cloud) -> None:
     parameter = cloud.client("ssm").get_parameter(Name="/thermonet/dev/resources")["Parameter"]
-    told = json.loads(parameter["Value"])
-    assert set(told) == {
+    resources = json.loads(parameter["Value"])
+    assert set(resources) == {
         "registry_table",
         "idempotency_table",
         "ledger_table",
@@ -39,7 +39,7 @@ def test_the_application_is_told_the_resources_that_were_created(cloud: Cloud) -
         "topic_arn",
         "state_machine_arn",
     }
-    for table in (told["registry_table"], told["idempotency_table"], told["ledger_table"]):
+    for table in (resources["registry_table"], resources["idempotency_table"], resources["ledger_table"]):
         assert cloud.client("dynamodb").describe_table(TableName=table)["Table"]["TableStatus"] == "ACTIVE"
 
 

@@ -62,9 +62,9 @@ def unpacked(package: Package, tmp_path_factory: pytest.TempPathFactory) -> Path
 def run_alone(code: str, *arguments: str, stage: str = "dev") -> str:
     environment = {"PATH": os.defpath, "THERMONET_STAGE": stage}
     command = [sys.executable, "-S", "-I", "-B", "-c", code, *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
 
 
 def requirements() -> list[Requirement]:
@@ -148,7 +148,7 @@ def test_no_cold_start_has_to_compile_a_dependency(unpacked: Path) -> None:
     own = {unpacked / "app.py", *(unpacked / "chalicelib").rglob("*"), *(unpacked / "chalice").rglob("*")}
     for source in set(unpacked.rglob("*.py")) - own:
         magic, flags = struct.unpack("<4sI", Path(cache_from_source(str(source))).read_bytes()[:8])
-        # Flag 1 and not 2: told from its source by a hash, not by a time, and taken without a look at the source.
+        # Flag 1 and not 2: known by a hash of its source, not by a time, and taken without a look at the source.
         assert (magic, flags) == (MAGIC_NUMBER, 1), source
 
 

@@ -90,7 +90,7 @@ def terraform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terraform]:
         yield prepared
 
 
-# That nothing else of dev changes either is told by the test of what does.
+# Of dev, the test of what changes shows that nothing else does.
 def test_a_second_plan_is_empty(terraform: Terraform) -> None:
     planned = terraform.run("plan", "prod", "-detailed-exitcode")
     assert planned.returncode == 0, planned.stdout + planned.stderr

@@ -129,7 +129,7 @@ def as_queued(key: Key) -> dict[str, object]:
 
 
 def as_figures(minutes: object) -> list[tuple[str, int, float]]:
-    """Reduce minutes to what the model knows, to nine places."""
+    """Reduce minutes to what the model knows, to nine decimals."""
     return [(one["timestamp"], one["count"], round(one["moving_average"], 9)) for one in minutes]
 
 

@@ -12,11 +12,11 @@ PROJECT = Path(__file__).parents[2]
 
 
 def last_line(benchmark):
-    done = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, f"benchmarks/{benchmark}.py", "--json", "--rounds", "1"],
         cwd=PROJECT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(finished.stdout.splitlines()[-1])
 
 
 def test_what_a_reading_costs_is_counted_and_within_its_calls():

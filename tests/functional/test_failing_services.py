@@ -119,8 +119,8 @@ def test_a_failure_is_answered_with_try_again_and_the_repetition_has_one_effect(
 def test_alerts_that_fail_in_whatever_way_block_no_reading(stage, aws_calls, subtests, call, where):
     for number, (name, (error, had_effect)) in enumerate(FAILURES.items()):
         critical, broken, *both = [
-            posted(sensor_id=f"{number}-{place}", value=value, timestamp=TIME)
-            for place, value in enumerate([1, 25_000, 1, 25_000])
+            posted(sensor_id=f"{number}-{index}", value=value, timestamp=TIME)
+            for index, value in enumerate([1, 25_000, 1, 25_000])
         ]
         for body, measurements in ((critical, 1), (broken, 0), ({"readings": both}, 1)):
             with subtests.test(name, one="value" in body, measurements=measurements):
@@ -169,7 +169,7 @@ def test_keys_left_unread_for_good_are_503_with_nothing_half_reported(stage, aws
         throttling.setattr(aws_calls, "on_answer", throttle)
         assert_unavailable(stage.post(many))
         assert stage.queued() == []
-        # Four readings are told of by four calls.
+        # Four readings alert by four calls.
         few = {"readings": many["readings"][:4]}
         assert stage.post(few).json_body["accepted"] == 4
     assert answer_in_the_end(stage, many)["accepted"] == 8

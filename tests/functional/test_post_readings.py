@@ -132,5 +132,5 @@ def test_no_body_whatever_is_answered_with_a_server_error(stage, body):
     elif readings:
         answer = response.json_body
         assert len(answer["results"]) == len(readings) == answer["accepted"] + answer["broken"] + answer["rejected"]
-        for place, result in enumerate(answer["results"]):
-            assert result.get("error", f"readings[{place}]").startswith(f"readings[{place}]")
+        for index, result in enumerate(answer["results"]):
+            assert result.get("error", f"readings[{index}]").startswith(f"readings[{index}]")

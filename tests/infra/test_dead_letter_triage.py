@@ -1,4 +1,4 @@
-"""Dead letters are told about, sent back or set aside, and none is lost on the way."""
+"""Dead letters are reported, sent back or set aside, and none is lost on the way."""
 
 import json
 from collections.abc import Iterator

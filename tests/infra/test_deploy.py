@@ -137,9 +137,9 @@ def test_the_limits_of_the_api_follow_its_first_deployment_and_stay(s3: Any, too
 def test_a_deployment_tells_terraform_every_variable(s3: Any, tools: Tools, tmp_path: Path) -> None:
     s3.put_object(Bucket="states", Key=TARGET.remembered_key, Body=NOTE.encode())
     deployment.plan(TARGET, s3, tmp_path / "plan")
-    told = {option.removeprefix("-var=").partition("=")[0] for option in tools.options[-1] if "-var=" in option}
-    # One that is not told falls back to its default, and takes back what was deployed with another value.
-    assert told == {name for block in load(INFRA / "variables.tf")["variable"] for name in block}
+    given = {option.removeprefix("-var=").partition("=")[0] for option in tools.options[-1] if "-var=" in option}
+    # One that is not given falls back to its default, and takes back what was deployed with another value.
+    assert given == {name for block in load(INFRA / "variables.tf")["variable"] for name in block}
 
 
 def test_a_plan_is_applied_as_it_is(s3: Any, tools: Tools, tmp_path: Path) -> None:

@@ -89,12 +89,12 @@ def test_every_target_of_make_that_is_named_exists() -> None:
 
 
 def test_every_target_that_people_are_told_of_is_run_by_ci_or_a_test() -> None:
-    told = set(re.findall(r"^([a-z-]+):.*## ", (PROJECT / "Makefile").read_text(), re.MULTILINE)) - {"help", "clean"}
+    shown = set(re.findall(r"^([a-z-]+):.*## ", (PROJECT / "Makefile").read_text(), re.MULTILINE)) - {"help", "clean"}
     ci = [PROJECT / ".ci" / "run", *(PROJECT / ".github" / "workflows").glob("*.yaml")]
     by_ci = {target for path in ci for target in re.findall(r"make ([a-z-]+)", path.read_text())}
     by_tests = {target for target, (path, words) in RUN_BY_TESTS.items() if words in (PROJECT / path).read_text()}
     # Tiers are parts of `make test`.
-    assert told - by_ci - by_tests - {"setup", "unit", "test-fast"} == set()
+    assert shown - by_ci - by_tests - {"setup", "unit", "test-fast"} == set()
 
 
 def test_the_changelogs_newest_version_is_that_of_the_routes() -> None:

@@ -48,13 +48,13 @@ def local(stage: str, settings: Settings, client: Any) -> Resources:
 
 def chalice_setting(stage: str, function: str, key: str) -> Any:
     """Look a key up where Chalice does, in its order."""
-    places = (
+    levels = (
         CHALICE["stages"][stage].get("lambda_functions", {}).get(function, {}),
         CHALICE["stages"][stage],
         CHALICE["lambda_functions"].get(function, {}),
         CHALICE,
     )
-    return next((place[key] for place in places if key in place), None)
+    return next((level[key] for level in levels if key in level), None)
 
 
 def functions() -> dict[str, Any]:
@@ -125,8 +125,8 @@ def test_terraform_and_the_local_cloud_make_the_same_bucket_topic_and_workflow(s
 
 def test_terraform_and_the_local_cloud_tell_the_application_the_same(stage: str, client: Any, local: Resources) -> None:
     name = in_stage(resources("aws_ssm_parameter")["resources"]["name"], stage)
-    told = json.loads(client("ssm").get_parameter(Name=name)["Parameter"]["Value"])
-    assert set(told) == set(local_values()["resources"])
+    parameter = json.loads(client("ssm").get_parameter(Name=name)["Parameter"]["Value"])
+    assert set(parameter) == set(local_values()["resources"])
     assert in_stage(resources("aws_ssm_parameter")["signing_keys"]["name"], stage) == signing_keys_parameter(stage)
 
 

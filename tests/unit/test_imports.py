@@ -7,10 +7,10 @@ HEAVY = {"duckdb", "jwt", "simulator", "localcloud", "ops", "moto"}
 
 
 def run_python(code: str) -> str:
-    done = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONDONTWRITEBYTECODE": "1"}
     )
-    return done.stdout
+    return finished.stdout
 
 
 def test_importing_the_app_imports_nothing_that_most_processes_do_not_need() -> None:

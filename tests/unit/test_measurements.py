@@ -1,4 +1,4 @@
-"""Measurements in the queue: what is sent comes out again, and anything else is told by place and reason."""
+"""Measurements in the queue: what is sent comes out again, and anything else is named by its index and reason."""
 
 import json
 import math

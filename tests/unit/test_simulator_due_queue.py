@@ -34,7 +34,7 @@ def take_all(queue):
     turns = []
     while taken := queue.take(1):
         turns += taken
-        queue.done(taken)
+        queue.finish(taken)
     return turns
 
 
@@ -51,7 +51,7 @@ def test_a_sensor_has_one_reading_under_way_at_a_time():
     queue, _ = queue_of([[1, 2], [3]])
     first, second = queue.take(1), queue.take(1)
     assert (first[0].reading.sensor_id, second[0].reading.sensor_id) == ("0", "1")
-    queue.done(first)
+    queue.finish(first)
     assert dues(queue.take(1)) == [2]
 
 
@@ -66,7 +66,7 @@ def test_a_waiting_worker_gets_the_next_reading_of_a_sensor_that_comes_back():
     taken = []
     waiting = threading.Thread(target=lambda: taken.extend(queue.take(1)))
     waiting.start()
-    queue.done(turns)
+    queue.finish(turns)
     waiting.join(timeout=10)
     assert dues(taken) == [2]
 
@@ -94,7 +94,7 @@ def test_readings_due_before_the_end_are_sent_within_the_grace_and_not_after_it(
 
 def test_readings_that_were_not_yet_due_when_interrupted_do_not_count_as_left():
     queue, _ = queue_of([[1, 2, 600], [3, 700], [800]], elapsed_us=500)
-    queue.done(queue.take(1))
+    queue.finish(queue.take(1))
     queue.close()
     assert queue.count_left() == 2
 
@@ -105,7 +105,7 @@ def test_batches_have_every_reading_once_and_a_sensor_at_most_once_each(dues_by_
     batches = []
     while turns := queue.take(count):
         batches.append(turns)
-        queue.done(turns)
+        queue.finish(turns)
     for turns in batches:
         assert len({turn.rank for turn in turns}) == len(turns) <= count
     taken = sorted(turn.reading.due_us for turns in batches for turn in turns)
