@@ -69,7 +69,8 @@ def _become_chalice_local(stage: str, port: int, cloud_environment: dict[str, st
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     chalice = str(Path(sys.executable).with_name("chalice"))
     os.chdir(PROJECT)
-    arguments = [chalice, "local", "--stage", stage, "--port", str(port)]
+    # It would start anew, and drop requests, at any change below the project, which the local cloud's log is one of.
+    arguments = [chalice, "local", "--no-autoreload", "--stage", stage, "--port", str(port)]
     os.execve(chalice, arguments, environment | cloud_environment)  # noqa: S606 - no shell is wanted
 
 
