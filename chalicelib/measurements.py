@@ -1,4 +1,4 @@
-"""Measurements, which ingest queues and the analytics count: temperatures of working sensors."""
+"""Measurements: what a queue message is an array of, and the analytics count; temperatures of working sensors."""
 
 from typing import Annotated
 

@@ -121,6 +121,8 @@ Dashboard {cloud.api_url}/
 AWS       {cloud.endpoint_url}
 Both are described in {cloud_file}
 
+In another terminal, `. localcloud/env.sh` sets API, TOKEN, AUTH and AWS_*.
+
 Post a reading:
   curl -s -X POST {headers} -d '{reading}' {cloud.api_url}/readings
 Let sensors post:

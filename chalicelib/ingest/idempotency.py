@@ -1,4 +1,4 @@
-"""One effect and one answer for each reading, however often it is delivered."""
+"""One effect and one answer for each request; analytics/deduplication.py is for measurements that come again."""
 
 import hashlib
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""The queue between ingest and analytics, seen from the sending side."""
+"""Sends measurements to the queue: a message is a JSON array of `measurements.Measurement`."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
