@@ -74,10 +74,10 @@ resource "aws_cloudwatch_dashboard" "stage" {
 
   dashboard_body = jsonencode({
     widgets = [
-      for place, chart in local.charts : {
+      for index, chart in local.charts : {
         type   = "metric"
-        x      = 8 * (place % 3)
-        y      = 6 * floor(place / 3)
+        x      = 8 * (index % 3)
+        y      = 6 * floor(index / 3)
         width  = 8
         height = 6
         properties = {

@@ -9,7 +9,7 @@ try:
     # One that was killed leaves its file; a proxy is no way to this machine.
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     direct.open(cloud["endpoint_url"] + "/_ministack/health", timeout=5).close()
-except OSError:
+except (OSError, ValueError, KeyError):
     sys.exit("error: no local cloud is running in this folder: start one with make cloud")
 variables = {"API": cloud["api_url"], "TOKEN": cloud["token"], "AUTH": "Authorization: Bearer " + cloud["token"]}
 for name, value in {**variables, **cloud["environment"]}.items():

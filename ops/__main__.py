@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     except (ThermonetError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from localcloud.cloud import Cloud
 from ops.project import PROJECT
 
-# Of each operation, with valid and with invalid input: a thousand requests. 1,200 make it more than 10,000.
+# Of each operation, with valid and with invalid input: some hundreds of requests. 1,200 make it more than 10,000.
 EXAMPLES = int(os.environ.get("THERMONET_FUZZ_EXAMPLES", "25"))
 DOCUMENT = yaml.safe_load((PROJECT / "docs" / "openapi.yaml").read_text())
 OPERATIONS = [(path, method) for path, item in DOCUMENT["paths"].items() for method in item]

@@ -10,7 +10,9 @@ KINDS = frozenset(
     {
         "landing/*",
         "quarantine/*",
-        "runs/*",
+        "runs/*/manifest.json",
+        "runs/*/run.json",
+        "runs/*/locations.json",
         "scratch/*/locations.json",
         "scratch/*/location_id=*",
         "scratch/*/latest/*",

@@ -31,8 +31,8 @@ async function get(path) {
   const response = await fetch(path, { headers, cache: "no-store", credentials: "omit" });
   if (response.status === 304) return known.data;
   if (response.status === 401 || response.status === 403) {
-    const told = await response.json().catch(() => ({}));
-    if (refusesToken(path, response.status, told)) throw new Refused(reasonOf(told), token);
+    const refusal = await response.json().catch(() => ({}));
+    if (refusesToken(path, response.status, refusal)) throw new Refused(reasonOf(refusal), token);
   }
   if (response.status === 404) return null;
   if (!response.ok) throw new Error(`the API answered ${response.status}`);
@@ -44,12 +44,12 @@ async function get(path) {
 
 // A path that API Gateway does not know is a 403 too, in words that depend on the token's form. The paths without an id
 // are there, so what is refused of them is the token; of a location's only what names the token or its holder.
-const refusesToken = (path, status, told) =>
-  status === 401 || !path.startsWith("locations/") || /^(token:|User is not authorized)/.test(told.Message);
+const refusesToken = (path, status, refusal) =>
+  status === 401 || !path.startsWith("locations/") || /^(token:|User is not authorized)/.test(refusal.Message);
 
-function reasonOf(told) {
+function reasonOf(refusal) {
   // A route names its reason. API Gateway, which refuses what is no token of ours, names none.
-  const reason = told.Code ? String(told.Message).replace(/^token: /, "") : "it is not valid, or no longer";
+  const reason = refusal.Code ? String(refusal.Message).replace(/^token: /, "") : "it is not valid, or no longer";
   return `The token was refused: ${reason}.`;
 }
 
