@@ -83,7 +83,7 @@ test-fast: setup  ## Run all tests but the end-to-end ones
 	@$(BIN)/pytest -n 4 --dist loadgroup tests/unit tests/functional tests/infra
 
 test: setup  ## Run all tests: unit, functional, infra, e2e
-	@# What is skipped is told with its reason.
+	@# With -rs, what is skipped is named with its reason.
 	@$(BIN)/pytest -n 4 --dist loadgroup -rs
 
 bench: setup  ## Measure what a reading costs, its price, the simulator, and the analytics of a million measurements

@@ -2,15 +2,14 @@
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from chalicelib.errors import ThermonetError
 from localcloud.demo import show_demo
 from localcloud.run import run_once
 from localcloud.serve import serve_cloud, serve_local
+from ops.exit_codes import exit_code_of
 from ops.running_cloud import LOCAL_PORT
 
 _FOLDER = Path(__file__).parent
@@ -19,13 +18,7 @@ _FOLDER = Path(__file__).parent
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the command that the arguments name and return the exit code, 2 for wrong use or configuration."""
     options = command_parser(environment).parse_args(arguments)
-    try:
-        return int(options.command(options))
-    except (ThermonetError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    return exit_code_of(lambda: options.command(options))
 
 
 def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +10,8 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.api.access import ALL_LOCATIONS, Scope
-from chalicelib.errors import ThermonetError
 from ops import deploy
+from ops.exit_codes import exit_code_of
 from ops.packaging import build_triage, build_wheels
 from ops.project import LOCAL_FOLDER
 from ops.tokens import print_token
@@ -21,16 +20,7 @@ from ops.tokens import print_token
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the command that the arguments name and return the exit code: 1 for what failed, 2 for wrong use."""
     options = command_parser(environment).parse_args(arguments)
-    try:
-        return int(options.command(options, environment))
-    except deploy.DeployError as error:
-        print(f"error: {error}".replace("\n", "\nerror: "), file=sys.stderr)
-        return 1
-    except (ThermonetError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    return exit_code_of(lambda: options.command(options, environment))
 
 
 def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -74,8 +64,9 @@ def _deploy(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
             deploy.deploy(target, s3, options.plan)
         else:
             deploy.destroy(target, s3, session.client("logs", region_name=target.region))
-    except (BotoCoreError, ClientError) as error:
-        raise deploy.DeployError(str(error)) from error
+    except (deploy.DeployError, BotoCoreError, ClientError) as error:
+        print(f"error: {error}".replace("\n", "\nerror: "), file=sys.stderr)
+        return 1
     return 0
 
 

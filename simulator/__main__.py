@@ -2,14 +2,14 @@
 
 import argparse
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from chalicelib.errors import ThermonetError, ValidationError
+from chalicelib.errors import ValidationError
 from ops.__main__ import main as operate
+from ops.exit_codes import exit_code_of
 from ops.running_cloud import LOCAL_PORT, find_cloud
 from simulator.clock import Clock
 from simulator.run_command import run_sensors
@@ -23,14 +23,12 @@ def main(arguments: Sequence[str], environment: Mapping[str, str], clock: Clock 
     if arguments[:1] == ["token"]:
         return operate(arguments, environment)
     options = command_parser(environment).parse_args(arguments)
-    try:
+
+    def run() -> int:
         token = _token(options.token_file, environment.get("THERMONET_TOKEN"), options.url)
         return run_sensors(options.stage, options.config, options.url, options.seed, options.dump, token, clock)
-    except (ThermonetError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+
+    return exit_code_of(run)
 
 
 def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:

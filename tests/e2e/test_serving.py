@@ -219,10 +219,11 @@ def test_make_demo_shows_a_dashboard_lets_sensors_post_and_meets_no_other_cloud(
         assert process.wait(timeout=30) == 0
 
 
-def test_a_cloud_interrupted_while_it_starts_leaves_nothing(checkout: Checkout) -> None:
+@pytest.mark.parametrize("step", ["Creating", "Deploying"])
+def test_a_cloud_interrupted_while_it_starts_leaves_nothing(checkout: Checkout, step: str) -> None:
     with checkout.running("cloud") as server:
         assert server.stdout is not None
-        next(line for line in server.stdout if line.startswith("Deploying"))
+        next(line for line in server.stdout if line.startswith(step))
         server.terminate()
         assert server.wait(timeout=30) == 0
     checkout.assert_nothing_is_left()
