@@ -27,7 +27,7 @@ class Interrupted(Struct, frozen=True):
 Attempt = list[Answer] | Interrupted
 
 
-class _PackedAnswer(Struct, frozen=True, array_like=True):
+class _Packed(Struct, frozen=True, array_like=True):
     """An answer without what its reading has anyway; the time is there unless every repetition has the same."""
 
     temperature: float | None
@@ -41,7 +41,7 @@ def pack(readings: Sequence[Reading], attempt: Attempt) -> dict[str, Any]:
         return {"interrupted_at": format_time(attempt.began_at)}
     packed = [
         # Another delivery of a reading that is known by its time has the same time.
-        _PackedAnswer(one.temperature, one.status, None if reading.identity[0] == "time" else one.timestamp)
+        _Packed(one.temperature, one.status, None if reading.timestamp and not reading.reading_id else one.timestamp)
         for reading, one in zip(readings, attempt, strict=True)
     ]
     # Level 1 is five times as fast as the usual one, for a tenth more bytes.
@@ -54,7 +54,7 @@ def unpack(readings: Sequence[Reading], record: dict[str, Any]) -> Attempt:
     if "interrupted_at" in record:
         return Interrupted(datetime.fromisoformat(record["interrupted_at"]))
     encoded = zlib.decompress(base64.b64decode(record["answers"]))
-    answers = msgspec.json.decode(encoded, type=list[_PackedAnswer])
+    answers = msgspec.json.decode(encoded, type=list[_Packed])
     return [
         Answer(reading.sensor_id, reading.location_id, one.temperature, one.status, timestamp)
         for reading, one in zip(readings, answers, strict=True)
