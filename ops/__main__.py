@@ -1,4 +1,4 @@
-"""The operator's command line: `python -m ops plan | deploy | destroy | token | wheels | triage`."""
+"""The operator's command line: `python -m ops plan | deploy | destroy | token | package | wheels | lock | triage`."""
 
 import argparse
 import os
@@ -12,9 +12,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from chalicelib.api.access import ALL_LOCATIONS, Scope
 from ops import deploy
 from ops.exit_codes import exit_code_of
-from ops.packaging import build_triage, build_wheels
+from ops.locks import renew_locks
+from ops.packaging import build_package, build_triage
 from ops.project import LOCAL_FOLDER
 from ops.tokens import print_token
+from ops.wheels import Target, build_wheels
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -46,8 +48,13 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     token.add_argument("--aws", action="store_true", help="sign for AWS even while a local cloud runs")
     token.set_defaults(command=_token)
 
+    package = commands.add_parser("package", help="build the deployment package of a stage")
+    package.add_argument("stage")
+    package.set_defaults(command=_package)
     wheels = commands.add_parser("wheels", help="collect the wheels of the deployment package")
     wheels.set_defaults(command=_wheels)
+    lock = commands.add_parser("lock", help="renew the exact versions of everything that is installed")
+    lock.set_defaults(command=_lock)
     triage = commands.add_parser("triage", help="build the ZIP of the function for dead letters")
     triage.set_defaults(command=_triage)
     return parser
@@ -77,8 +84,20 @@ def _token(options: argparse.Namespace, _environment: Mapping[str, str]) -> int:
     )
 
 
+def _package(options: argparse.Namespace, _environment: Mapping[str, str]) -> int:
+    package = build_package(options.stage)
+    print(package.zip_path, package.template_path, sep="\n")
+    return 0
+
+
 def _wheels(_options: argparse.Namespace, _environment: Mapping[str, str]) -> int:
-    build_wheels()
+    build_wheels(Target.LAMBDA)
+    build_wheels(Target.of_local_cloud())
+    return 0
+
+
+def _lock(_options: argparse.Namespace, _environment: Mapping[str, str]) -> int:
+    renew_locks()
     return 0
 
 

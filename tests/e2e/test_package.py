@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from ops.packaging import KEPT_SERVICES, Package, PackagingError, build_package, build_wheels
+from ops.packaging import Package, build_package
 from ops.project import PROJECT
+from ops.wheels import KEPT_SERVICES, PackagingError, Target, build_wheels
 
 # What each requirement is imported as; a new requirement needs its line here.
 MODULES = {
@@ -52,6 +53,12 @@ def package() -> Package:
 
 
 @pytest.fixture(scope="module")
+def for_this_machine() -> Package:
+    """The local cloud's package on a machine that cannot run what Lambda runs, made here."""
+    return build_package("dev", Target.THIS_MACHINE)
+
+
+@pytest.fixture(scope="module")
 def unpacked(package: Package, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     with zipfile.ZipFile(package.zip_path) as archive:
@@ -68,7 +75,7 @@ def run_alone(code: str, *arguments: str, stage: str = "dev") -> str:
 
 
 def requirements() -> list[Requirement]:
-    lines = (PROJECT / "requirements.txt").read_text().splitlines()
+    lines = (PROJECT / "requirements" / "runtime.in").read_text().splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith(("#", "--"))]
 
 
@@ -88,11 +95,33 @@ def test_the_app_and_every_requirement_import_from_the_package_alone(unpacked: P
     assert not [file for file in files.values() if file and "site-packages" in file]
 
 
-def test_the_packaged_versions_are_those_that_were_asked_for(unpacked: Path) -> None:
-    for requirement in requirements():
-        folder_name = f"{requirement.name.replace('-', '_')}-*.dist-info"
-        (metadata,) = unpacked.glob(folder_name)
-        assert requirement.specifier.contains(metadata.name.removesuffix(".dist-info").rpartition("-")[2])
+def test_the_packaged_versions_are_those_of_the_lock_and_no_others(unpacked: Path) -> None:
+    locked = re.findall(r"^([\w.-]+)==([\w.]+)", (PROJECT / "requirements.txt").read_text(), re.MULTILINE)
+    assert len(locked) > len(requirements())
+    packaged = {folder.name.removesuffix(".dist-info") for folder in unpacked.glob("*.dist-info")}
+    assert packaged == {f"{name.replace('-', '_')}-{version}" for name, version in locked}
+
+
+def test_a_foreign_machine_gets_the_same_package_but_for_what_the_wheels_are_called(
+    package: Package, for_this_machine: Package
+) -> None:
+    with zipfile.ZipFile(package.zip_path) as lambdas, zipfile.ZipFile(for_this_machine.zip_path) as ours:
+        assert sorted(lambdas.namelist()) == sorted(ours.namelist())
+        different = {name for name in ours.namelist() if ours.read(name) != lambdas.read(name)}
+    assert {Path(name).name for name in different if not name.endswith(".so")} == {"WHEEL", "RECORD"}
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "target"),
+    [
+        ("Linux", "x86_64", Target.LAMBDA),
+        ("Linux", "aarch64", Target.THIS_MACHINE),
+        ("Darwin", "x86_64", Target.THIS_MACHINE),
+        ("Darwin", "arm64", Target.THIS_MACHINE),
+    ],
+)
+def test_the_local_cloud_gets_lambdas_wheels_where_they_run(system: str, machine: str, target: Target) -> None:
+    assert Target.of_local_cloud(system, machine) is target
 
 
 def test_every_wheel_is_made_for_lambda(unpacked: Path) -> None:
@@ -165,8 +194,8 @@ def test_unchanged_sources_are_not_packaged_again(package: Package) -> None:
 
 def test_a_requirement_that_no_wheel_fulfils_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    requirements_path = tmp_path / "requirements.txt"
-    requirements_path.write_text("thermonet-needs-what-is-not-there==1\n")
+    lock = tmp_path / "runtime.txt"
+    lock.write_text(f"thermonet-needs-what-is-not-there==1 --hash=sha256:{64 * '0'}\n")
     with pytest.raises(PackagingError, match="thermonet-needs-what-is-not-there"):
-        build_wheels(requirements_path, tmp_path)
+        build_wheels(Target.LAMBDA, lock, tmp_path)
     assert not list((tmp_path / "wheels").iterdir())
