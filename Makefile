@@ -44,7 +44,7 @@ lint: setup  ## Check style, types, import rules, dead code, sizes, dependencies
 
 audit: setup  ## Check the packaged dependencies for known vulnerabilities, where their list can be reached
 	@if $(BIN)/python -c 'import urllib.request as r; r.urlopen("https://pypi.org/pypi/pip/json", timeout=10)' 2> /dev/null; \
-	then $(BIN)/pip-audit --no-deps --require-hashes --requirement requirements/runtime.txt; \
+	then $(BIN)/pip-audit --disable-pip --require-hashes --requirement requirements/runtime.txt; \
 	else echo "audit skipped: the list of vulnerabilities at pypi.org cannot be reached"; fi
 
 mutants: setup  ## Change the domain and the protocol in every small way, and list the changes that no test notices
