@@ -10,7 +10,6 @@ A copy of a message that the queue delivered twice is in neither: it was accepte
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import unquote
 
 import duckdb
 from msgspec import Struct
@@ -161,13 +160,15 @@ def _write_locations(connection: duckdb.DuckDBPyConnection, location_ids: list[s
         some = location_ids[start : start + _LOCATIONS_PER_COPY]
         connection.execute(
             f"""
-            COPY (SELECT * EXCLUDE (delivery) FROM fresh WHERE location_id BETWEEN $first AND $last)
-            TO '{folder}' (FORMAT parquet, PARTITION_BY (location_id), OVERWRITE_OR_IGNORE)
+            COPY (
+                SELECT * EXCLUDE (delivery, location_id), hex(location_id) AS location
+                FROM fresh WHERE location_id BETWEEN $first AND $last
+            ) TO '{folder}' (FORMAT parquet, PARTITION_BY (location), OVERWRITE_OR_IGNORE)
             """,
             {"first": some[0], "last": some[-1]},
         )
-    # Every partition is a folder named `location_id=<percent-encoded id>` with one file.
-    return {unquote(file.parent.name.partition("=")[2]): file for file in folder.glob("*/*.parquet")}
+    # Every partition is a folder with one file. Named by the id itself, those of `A` and `a` would be one on some disks.
+    return {bytes.fromhex(file.parent.name.partition("=")[2]).decode(): file for file in folder.glob("*/*.parquet")}
 
 
 def write_seen(connection: duckdb.DuckDBPyConnection, hours: list[str], folder: Path) -> dict[str, Path]:

@@ -47,6 +47,10 @@ RUN_BY_TESTS = {
 }
 
 
+def test_no_two_files_differ_by_case_only() -> None:
+    assert len({str(path).casefold() for path in FILES}) == len(FILES)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_link_leads_to_a_file_and_every_anchor_to_a_heading(document: str) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", DOCUMENTS[document]):

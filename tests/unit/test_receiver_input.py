@@ -4,9 +4,11 @@ import gzip
 import json
 from uuid import UUID
 
+import duckdb
 import msgspec
 import pytest
 
+from chalicelib.analytics.deduplication import write_partitions
 from chalicelib.analytics.workflow import RunAnswer, RunRequest
 from chalicelib.errors import ObjectNotFoundError, ValidationError
 from chalicelib.landing import encode_landing, landing_key
@@ -52,6 +54,18 @@ def test_locations_with_odd_but_legal_ids_each_get_their_own_report(player):
     }
     assert all(report.location_id == location for location, report in reports.items())
     assert counts(player) == dict.fromkeys(ODD_IDS, 1)
+
+
+def test_no_disk_takes_the_files_of_two_locations_for_one(tmp_path):
+    """A disk may not tell `A` from `a`, as those of macOS do not."""
+    connection = duckdb.connect()
+    connection.execute("CREATE TABLE fresh (sensor_id VARCHAR, location_id VARCHAR, delivery VARCHAR)")
+    connection.execute("CREATE TABLE dropped (location_id VARCHAR, outcome VARCHAR)")
+    location_ids = sorted({*ODD_IDS, "a", "A", "ab", "aB", "Ab", "AB"})
+    connection.executemany("INSERT INTO fresh VALUES ('s', ?, NULL)", [[location_id] for location_id in location_ids])
+    written = {one.location_id: one.file for one in write_partitions(connection, tmp_path)}
+    assert list(written) == location_ids
+    assert len({str(file).casefold() for file in written.values()}) == len(location_ids)
 
 
 def test_more_locations_than_one_copy_takes_each_get_their_report(player, monkeypatch):
