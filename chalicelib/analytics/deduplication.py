@@ -167,7 +167,7 @@ def _write_locations(connection: duckdb.DuckDBPyConnection, location_ids: list[s
             """,
             {"first": some[0], "last": some[-1]},
         )
-    # Every partition is a folder with one file. Named by the id itself, those of `A` and `a` would be one on some disks.
+    # Every partition is a folder with one file. Named by the ids, those of `A` and `a` would be one on some disks.
     return {bytes.fromhex(file.parent.name.partition("=")[2]).decode(): file for file in folder.glob("*/*.parquet")}
 
 
