@@ -129,10 +129,6 @@ def get_latest_run() -> Response:
 @app.route("/")
 def get_dashboard() -> Response:
     """Show the dashboard, which asks for data and token by itself."""
-    path = routes.path()
-    if not path.endswith("/"):
-        # The page finds its files relative to its own address.
-        return Response("", {"Location": f"{path.rpartition('/')[2]}/"}, 307)
     page = read_page()
     return Response(page.content, {**page.headers})
 

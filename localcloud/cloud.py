@@ -153,14 +153,15 @@ def local_cloud(
     schedule: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
     local_folder: Path = LOCAL_FOLDER,
+    port: int | None = None,
 ) -> Iterator[Cloud]:
     """Run a local cloud of one's own, with nobody but the caller starting runs unless `schedule` is set.
 
-    `on_step` gets a line for each step; whatever the cloud keeps is below `local_folder`.
+    `on_step` gets a line for each step; whatever the cloud keeps is below `local_folder`. `port` is taken if it is free.
     Raises ThermonetError when anything does not come up.
     """
     on_step("Starting the emulator")
-    with running_emulator(local_folder) as emulator:
+    with running_emulator(local_folder, port=port) as emulator:
         yield deploy_stage(stage, emulator, schedule=schedule, on_step=on_step)
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from chalicelib.errors import ThermonetError
 from localcloud.polling import polls
 from ops.project import LOCAL_FOLDER, PROJECT, REGION
-from ops.running_cloud import fetch, read_health
+from ops.running_cloud import HOST, accepts_connections, fetch, read_health
 
 _PYTHON = PROJECT / ".venv-cloud" / "bin" / "python"
 # MiniStack's own server spends a quarter of a demo's time on HTTP. The services write their headers themselves.
 _SERVER = (
-    "uvicorn", "ministack.app:app", "--host=127.0.0.1", "--loop=uvloop", "--http=httptools", "--ws=none",
+    "uvicorn", "ministack.app:app", f"--host={HOST}", "--loop=uvloop", "--http=httptools", "--ws=none",
     "--no-access-log", "--no-server-header", "--no-date-header", "--no-proxy-headers",
     "--timeout-keep-alive=75",
 )  # fmt: skip
@@ -47,17 +47,19 @@ class Emulator:
 
 
 @contextlib.contextmanager
-def running_emulator(local_folder: Path = LOCAL_FOLDER, *, permissions: bool = True) -> Iterator[Emulator]:
+def running_emulator(
+    local_folder: Path = LOCAL_FOLDER, *, permissions: bool = True, port: int | None = None
+) -> Iterator[Emulator]:
     """Run an emulator of one's own below `local_folder`; raises EmulatorError when it does not start.
 
-    With `permissions`, every function has the rights of its own policy only, as on AWS.
+    With `permissions`, every function has the rights of its own policy only, as on AWS. `port` is taken if it is free.
     """
     instances = local_folder / "cloud"
     instances.mkdir(parents=True, exist_ok=True)
     _remove_leftovers([*instances.iterdir(), *_MEMORY_FOLDER.glob(f"{_MEMORY_PREFIX}*")])
     with _folder_below(instances) as folder, _folder_below(_scratch_place(folder), _MEMORY_PREFIX) as scratch:
         (folder / "tmp").symlink_to(scratch)
-        emulator = _start(folder, permissions=permissions)
+        emulator = _start(folder, port, permissions=permissions)
         try:
             yield emulator
         finally:
@@ -78,15 +80,15 @@ def _scratch_place(folder: Path) -> Path:
     return _MEMORY_FOLDER if roomy else folder
 
 
-def _start(folder: Path, *, permissions: bool) -> Emulator:
+def _start(folder: Path, wanted_port: int | None, *, permissions: bool) -> Emulator:
     """Start on a free port, and on another one when somebody was quicker to take it."""
     if not _PYTHON.exists():
         raise EmulatorError(f"{_PYTHON} does not exist: run `make setup`")
-    for _ in range(_START_ATTEMPTS):
-        port = _free_port()
+    for attempt in range(_START_ATTEMPTS):
+        port = _free_port(wanted_port if attempt == 0 else None)
         identity = secrets.token_hex(8)
         environment = _environment(folder, port, identity, permissions=permissions)
-        emulator = Emulator(f"http://127.0.0.1:{port}", _spawn(folder, port, environment))
+        emulator = Emulator(f"http://{HOST}:{port}", _spawn(folder, port, environment))
         with contextlib.ExitStack() as undo:
             undo.callback(_stop, emulator.process)
             if _wait_until_ready(emulator, identity):
@@ -134,9 +136,15 @@ def _environment(folder: Path, port: int, identity: str, *, permissions: bool) -
     }
 
 
-def _free_port() -> int:
+def _free_port(wanted: int | None) -> int:
+    """Return the wanted port if nobody has it, else another one."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        # As servers do: a port whose last connections are not forgotten yet is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, 0 if wanted is None or accepts_connections(wanted) else wanted))
+        except OSError:
+            probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 

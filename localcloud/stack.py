@@ -17,7 +17,7 @@ from chalicelib.settings import Settings
 from localcloud.polling import polls
 from ops.packaging import Package
 from ops.project import PROJECT
-from ops.running_cloud import ClientFactory, Resources
+from ops.running_cloud import HOST, ClientFactory, Resources
 
 WORKFLOW_PATH = PROJECT / "stepfunctions" / "analytics.asl.json"
 
@@ -100,7 +100,8 @@ def deploy(stage: str, package: Package, client: ClientFactory, *, schedule: boo
             _complete_function(resource["Properties"], stage, code, schedule=schedule)
     outputs = _create_stack(client("cloudformation"), f"thermonet-{stage}", json.dumps(template))
     api_stage = urlsplit(outputs["EndpointURL"]).path.strip("/")
-    return f"/restapis/{outputs['RestAPIId']}/{api_stage}/_user_request_"
+    _serve_below(stage, outputs["RestAPIId"], api_stage, client("apigateway"))
+    return f"/{stage}"
 
 
 def wait_until_healthy(api_url: str) -> None:
@@ -114,6 +115,13 @@ def wait_until_healthy(api_url: str) -> None:
         except OSError as error:
             answer = str(error)
     raise StackError(f"GET {api_url}/health: {answer}")
+
+
+def _serve_below(base_path: str, api_id: str, api_stage: str, gateway: Any) -> None:
+    """Map a path of the emulator's own address to an API, whose address by its id nobody could read or remember."""
+    if not gateway.get_domain_names()["items"]:
+        gateway.create_domain_name(domainName=HOST)
+    gateway.create_base_path_mapping(domainName=HOST, basePath=base_path, restApiId=api_id, stage=api_stage)
 
 
 def _account_id(client: ClientFactory) -> str:

@@ -1,6 +1,7 @@
 """Finds the local cloud that is up, by what it announces in `.local/cloud.json`."""
 
 import functools
+import socket
 import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
@@ -13,6 +14,8 @@ import msgspec
 from chalicelib import aws
 from ops.project import LOCAL_FOLDER, REGION
 
+# Whatever runs here is open to this machine alone.
+HOST = "127.0.0.1"
 # Where `chalice local` serves unless another port is given.
 LOCAL_PORT = 8000
 
@@ -61,6 +64,12 @@ def client_factory(endpoint_url: str) -> ClientFactory:
 def read_health(endpoint_url: str) -> bytes | None:
     """Return the health page of the emulator at that address; None when none serves there."""
     return fetch(f"{endpoint_url}/_ministack/health")
+
+
+def accepts_connections(port: int) -> bool:
+    """Tell whether somebody serves on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
 
 
 def fetch(url: str) -> bytes | None:

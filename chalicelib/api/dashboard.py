@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from base64 import b64encode
 from pathlib import Path
 
 from msgspec import Struct
@@ -21,7 +22,7 @@ _MEDIA_TYPES = {
 _CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
-        "script-src 'self'",
+        "script-src 'self' 'sha256-{inline_script}'",
         "style-src 'self'",
         "img-src 'self'",
         "connect-src 'self'",
@@ -49,10 +50,12 @@ def read_page() -> WebFile:
     for name in sorted(_MEDIA_TYPES):
         fingerprint.update((_WEB_FOLDER / name).read_bytes())
     page = (_WEB_FOLDER / "index.html").read_text(encoding="utf-8")
+    inline_script = page.partition("<script>")[2].partition("</script>")[0]
+    allowed = b64encode(hashlib.sha256(inline_script.encode()).digest()).decode()
     headers = {
         "Content-Type": "text/html; charset=utf-8",
         "Cache-Control": "no-cache",
-        "Content-Security-Policy": _CONTENT_SECURITY_POLICY,
+        "Content-Security-Policy": _CONTENT_SECURITY_POLICY.format(inline_script=allowed),
     }
     return WebFile(page.replace("{version}", fingerprint.hexdigest()[:16]), _COMMON_HEADERS | headers)
 

@@ -87,10 +87,6 @@ class Routes:
         """Return what follows the question mark; raises ValidationError."""
         return convert(dict(self._request.query_params or {}), type_)
 
-    def path(self) -> str:
-        """Return the path that was asked for, the API's stage included."""
-        return str(self._request.context.get("path", "/"))
-
     def known_runs(self) -> Container[str]:
         """Return the runs that If-None-Match lists, weak tags and strong ones alike: the caller has their answer."""
         tags = self._request.headers.get("if-none-match", "")

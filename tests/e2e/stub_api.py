@@ -119,7 +119,7 @@ def serve(api: StubApi) -> Iterator[StubApi]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            path = self.path.removeprefix(STAGE_PATH).partition("?")[0]
+            path = f"{self.path.partition('?')[0]}/".removeprefix(STAGE_PATH).rstrip("/")
             if not path:
                 page = dashboard.read_page()
                 self._send(200, page.content.encode(), page.headers)

@@ -48,6 +48,29 @@ def test_a_token_is_kept_while_the_tab_is_open_and_nowhere_else(asking: Page, ap
         asking.driver.switch_to.window(first_tab)
 
 
+def test_a_link_signs_in_and_its_token_leaves_the_address_before_anything_is_asked(page: Page, api: StubApi) -> None:
+    page.open(f"{api.url}#token={TOKEN}")
+    page.wait_until(page.locations, "what the token may see")
+    assert not page.asks_for_token()
+    assert set(api.authorizations) == {f"Bearer {TOKEN}"}
+    assert page.script("return location.href") == api.url
+    assert [one for one in page.requested() if TOKEN in one] == []
+    assert page.complaints() == []
+
+
+def test_a_link_signs_in_in_the_tab_that_shows_the_page_already(asking: Page, api: StubApi) -> None:
+    asking.script("location.hash = arguments[0]", f"token={TOKEN}")
+    asking.wait_until(asking.locations, "what the token may see")
+    assert not asking.asks_for_token()
+    assert asking.script("return location.href") == api.url
+
+
+def test_an_address_without_its_last_slash_opens_the_same_page(page: Page, api: StubApi) -> None:
+    page.open(f"{api.url.rstrip('/')}?from=mail#token={TOKEN}")
+    page.wait_until(page.locations, "what the token may see")
+    assert page.script("return location.href") == f"{api.url}?from=mail"
+
+
 REFUSALS = {
     "expired": ((401, {"Code": "UnauthorizedError", "Message": "token: it has expired"}), "it has expired"),
     "withdrawn or forged": (DENIED, "it is not valid, or no longer"),

@@ -136,14 +136,3 @@ def test_the_page_names_its_files_relative_to_itself_and_by_their_content(stage)
         assert "immutable" in asset.headers["Cache-Control"]
         assert b"?v=" in name
 
-
-def test_the_page_asked_for_without_its_last_slash_is_found_from_there(stage):
-    import app as app_module
-
-    event = {
-        "requestContext": {"httpMethod": "GET", "resourcePath": "/", "path": "/dev"},
-        "headers": {}, "multiValueHeaders": {}, "pathParameters": {}, "stageVariables": {},
-        "multiValueQueryStringParameters": None, "body": None, "isBase64Encoded": False,
-    }  # fmt: skip
-    answer = app_module.app(event, None)
-    assert (answer["statusCode"], answer["headers"]["Location"]) == (307, "dev/")

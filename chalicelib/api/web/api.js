@@ -21,6 +21,18 @@ function holdToken(token) {
   answers.clear();
 }
 
+// A link may carry a token behind its #, which browsers send to nobody. Nothing else of the page may see it there, nor
+// whoever is shown or sent the address later.
+function takeTokenFromAddress() {
+  const carried = /^#token=(.+)$/.exec(location.hash);
+  if (!carried) return false;
+  history.replaceState(null, "", location.pathname + location.search);
+  holdToken(carried[1]);
+  return true;
+}
+
+takeTokenFromAddress();
+
 async function get(path) {
   const token = heldToken();
   // The API would say no more, and the browser's console would complain.

@@ -280,6 +280,12 @@ function listen() {
   $("change-token").addEventListener("click", () => $("token-dialog").showModal());
   $("close-token").addEventListener("click", () => $("token-dialog").close());
   $("token-form").addEventListener("submit", takeToken);
+  // The same link, opened in the tab that shows the page already.
+  addEventListener("hashchange", () => {
+    if (!takeTokenFromAddress()) return;
+    $("token-dialog").close();
+    startOver();
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawReport);
   new ResizeObserver(() => state.chart?.setSize({ width: $("chart").clientWidth, height: 300 })).observe($("chart"));
   setInterval(() => {
