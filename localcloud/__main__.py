@@ -13,6 +13,7 @@ from ops.exit_codes import exit_code_of
 from ops.running_cloud import LOCAL_PORT
 
 _FOLDER = Path(__file__).parent
+_PORT_MAX = 65_535
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -42,9 +43,16 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     cloud.set_defaults(command=lambda _: serve_cloud(stage))
 
     local = commands.add_parser("local", help="serve the routes against the running local cloud")
-    local.add_argument("--port", type=int, default=LOCAL_PORT)
+    local.add_argument("--port", type=_port, default=LOCAL_PORT)
     local.set_defaults(command=lambda options: serve_local(stage, options.port))
     return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= _PORT_MAX:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {_PORT_MAX}")
+    return port
 
 
 if __name__ == "__main__":

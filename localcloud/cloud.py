@@ -62,6 +62,11 @@ class Cloud:
         keys = read_keys(self.stage, self.client("ssm"))
         return mint_token(keys, "local-cloud", lifetime_seconds=_TOKEN_SECONDS)
 
+    @property
+    def dashboard_link(self) -> str:
+        """The address that opens the dashboard signed in."""
+        return f"{self.api_url}/#token={self.token}"
+
     @functools.cached_property
     def store(self) -> ObjectStore:
         """The stage's bucket."""
@@ -157,7 +162,7 @@ def local_cloud(
 ) -> Iterator[Cloud]:
     """Run a local cloud of one's own, with nobody but the caller starting runs unless `schedule` is set.
 
-    `on_step` gets a line for each step; whatever the cloud keeps is below `local_folder`. `port` is taken if it is free.
+    `on_step` gets a line for each step; what the cloud keeps is below `local_folder`. `port` is taken if it is free.
     Raises ThermonetError when anything does not come up.
     """
     on_step("Starting the emulator")

@@ -23,10 +23,10 @@ def show_demo(stage: str, config_path: Path, seed: int | None) -> int:
 def _post_readings(config: SimulatorConfig, seed: int | None, cloud: Cloud) -> None:
     console = Console()
     console.print(
-        f"\n{config.meta.locations * config.meta.sensors} sensors are posting. Open the dashboard:\n"
-        f"  {cloud.api_url}/\n"
-        f"It asks for a token:\n  {cloud.token}\n"
-        "The first averages appear after the next full minute or two, and change every minute from then on.",
+        f"\n{config.meta.locations * config.meta.sensors} sensors are posting. The dashboard:\n\n"
+        f"  {cloud.dashboard_link}\n\n"
+        "The first averages appear after the next full minute or two, and change every minute from then on. "
+        "Ctrl-C ends it.",
         soft_wrap=True,
         markup=False,
         highlight=False,
@@ -39,6 +39,6 @@ def _post_readings(config: SimulatorConfig, seed: int | None, cloud: Cloud) -> N
             Clock(),
             seed=seed,
             token=cloud.token,
-            should_stop=lambda: cloud.emulator.process.poll() is not None,
+            should_stop=lambda: not cloud.emulator.is_up,
             on_progress=update,
         )

@@ -44,6 +44,12 @@ class Emulator:
 
     endpoint_url: str
     process: "subprocess.Popen[bytes]"
+    folder: Path
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it runs, and still has the folder that it works in."""
+        return self.process.poll() is None and self.folder.exists()
 
 
 @contextlib.contextmanager
@@ -88,7 +94,7 @@ def _start(folder: Path, wanted_port: int | None, *, permissions: bool) -> Emula
         port = _free_port(wanted_port if attempt == 0 else None)
         identity = secrets.token_hex(8)
         environment = _environment(folder, port, identity, permissions=permissions)
-        emulator = Emulator(f"http://{HOST}:{port}", _spawn(folder, port, environment))
+        emulator = Emulator(f"http://{HOST}:{port}", _spawn(folder, port, environment), folder)
         with contextlib.ExitStack() as undo:
             undo.callback(_stop, emulator.process)
             if _wait_until_ready(emulator, identity):

@@ -81,7 +81,7 @@ def run_once(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
     write_reports(reports, out_folder)
     console.print(location_table(reports, summary.broken_sensors_by_location))
     console.print(describe_books(books), highlight=False)
-    console.print(f"Charts: {out_folder / 'report.html'}", highlight=False)
+    console.print(f"Charts: {(out_folder / 'report.html').resolve().as_uri()}", soft_wrap=True, highlight=False)
     return 0 if books.balance and not summary.failed and not summary.mismatches else 1
 
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import fcntl
+import functools
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,21 +16,23 @@ from rich.console import Console
 from chalicelib.errors import ThermonetError
 from localcloud.cloud import Cloud, LocalCloudError, local_cloud
 from ops.project import LOCAL_FOLDER, PROJECT
-from ops.running_cloud import CloudFile, find_cloud
+from ops.running_cloud import CloudFile, accepts_connections, find_cloud, without_proxy
 from simulator.signals import signals_as_interrupt
 
+# Where the local cloud serves if nobody else does: so its addresses stay the same.
+_CLOUD_PORT = 8600
+_WATCH_SECONDS = 1.0
 
-def serve_cloud(
-    stage: str, local_folder: Path = LOCAL_FOLDER, when_up: Callable[[Cloud], None] = lambda _: None
-) -> int:
+
+def serve_cloud(stage: str, local_folder: Path = LOCAL_FOLDER, when_up: Callable[[Cloud], None] | None = None) -> int:
     """Run a local cloud until SIGINT or SIGTERM, announced in `cloud.json`; returns the exit code.
 
-    `when_up` is called with the cloud first; it must end when the emulator does.
+    `when_up` is called with the cloud, instead of saying how to use it; it must end when the emulator is down.
     """
     console = Console()
     with signals_as_interrupt():
         try:
-            _serve_until_interrupted(stage, local_folder, console, when_up)
+            _serve_until_interrupted(stage, local_folder, console, when_up or functools.partial(_greet, console))
         except KeyboardInterrupt:
             console.print("The local cloud is gone.")
             return 0
@@ -46,6 +50,9 @@ def serve_local(stage: str, port: int, local_folder: Path = LOCAL_FOLDER) -> int
     if cloud.stage != stage:
         print(f"error: the running local cloud has stage {cloud.stage}, not {stage}", file=sys.stderr)
         return 1
+    if accepts_connections(port):
+        print(f"error: port {port} is taken: give another one, `make local PORT={port + 1}`", file=sys.stderr)
+        return 1
     return _become_chalice_local(stage, port, cloud.environment)
 
 
@@ -57,12 +64,15 @@ def _serve_until_interrupted(
         cloud_file = local_folder / "cloud.json"
         stack.enter_context(_only_one_at_a_time(cloud_file))
         with _steps_on(console) as on_step:
-            cloud = stack.enter_context(local_cloud(stage, schedule=True, on_step=on_step, local_folder=local_folder))
-        stack.enter_context(_announced(cloud, cloud_file))
-        console.print(_welcome(cloud, cloud_file), soft_wrap=True, markup=False, highlight=False)
+            starting = local_cloud(stage, schedule=True, on_step=on_step, local_folder=local_folder, port=_CLOUD_PORT)
+            cloud = stack.enter_context(starting)
+        stack.enter_context(announced(cloud, cloud_file))
         when_up(cloud)
-        cloud.emulator.process.wait()
-        raise LocalCloudError("the emulator has ended by itself")
+        while cloud.emulator.is_up:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                cloud.emulator.process.wait(_WATCH_SECONDS)
+        ended = cloud.emulator.process.poll() is not None
+        raise LocalCloudError("the emulator has ended by itself" if ended else f"{local_folder} was removed meanwhile")
 
 
 def _become_chalice_local(stage: str, port: int, cloud_environment: dict[str, str]) -> NoReturn:
@@ -71,7 +81,7 @@ def _become_chalice_local(stage: str, port: int, cloud_environment: dict[str, st
     os.chdir(PROJECT)
     # It would start anew, and drop requests, at any change below the project, which the local cloud's log is one of.
     arguments = [chalice, "local", "--no-autoreload", "--stage", stage, "--port", str(port)]
-    os.execve(chalice, arguments, environment | cloud_environment)  # noqa: S606 - no shell is wanted
+    os.execve(chalice, arguments, environment | cloud_environment | without_proxy(os.environ))  # noqa: S606 - no shell is wanted
 
 
 @contextlib.contextmanager
@@ -88,11 +98,14 @@ def _only_one_at_a_time(cloud_file: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _announced(cloud: Cloud, cloud_file: Path) -> Iterator[None]:
-    """Let other programs find the cloud, all at once and only while it is up."""
+def announced(cloud: Cloud, cloud_file: Path) -> Iterator[None]:
+    """Let other programs of the same user find the cloud, all at once and only while it is up."""
     unfinished = cloud_file.with_suffix(".json.new")
     try:
         described = msgspec.convert(cloud, CloudFile, from_attributes=True)
+        # It holds a token.
+        unfinished.unlink(missing_ok=True)
+        unfinished.touch(mode=0o600)
         unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(described)))
         unfinished.replace(cloud_file)
         yield
@@ -111,28 +124,15 @@ def _steps_on(console: Console) -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def _welcome(cloud: Cloud, cloud_file: Path) -> str:
+def _greet(console: Console, cloud: Cloud) -> None:
     reading = '{"sensor_id":1,"location_id":"a","value":2000}'
-    headers = f"-H 'Authorization: Bearer {cloud.token}' -H 'Content-Type: application/json'"
-    exports = " ".join(f"{name}={value}" for name, value in cloud.environment.items())
-    return f"""
-API       {cloud.api_url}
-Dashboard {cloud.api_url}/
-AWS       {cloud.endpoint_url}
-Both are described in {cloud_file}
+    text = f"""
+API        {cloud.api_url}
+Dashboard  {cloud.dashboard_link}
 
-In another terminal, `. localcloud/env.sh` sets API, TOKEN, AUTH and AWS_*.
+In another terminal, from this folder:
+  . localcloud/env.sh
+  curl -sw '\\n' -H "$AUTH" -d '{reading}' $API/readings
 
-Post a reading:
-  curl -s -X POST {headers} -d '{reading}' {cloud.api_url}/readings
-Let sensors post:
-  export THERMONET_TOKEN={cloud.token}
-  .venv/bin/python -m simulator run --config simulator/config.yaml --url {cloud.api_url}
-Mint another token:
-  .venv/bin/python -m simulator token --subject gateway-7 --location 3 --scope readings:write --days 30
-Serve the routes on port 8000 against the same resources:
-  make local
-Let any AWS client in:
-  export {exports}
-
-Ctrl-C ends it."""
+README.md has more to try. Ctrl-C ends it."""
+    console.print(text, soft_wrap=True, markup=False, highlight=False)

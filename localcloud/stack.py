@@ -4,7 +4,6 @@ import json
 import re
 import secrets
 import urllib.error
-import urllib.request
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +16,7 @@ from chalicelib.settings import Settings
 from localcloud.polling import polls
 from ops.packaging import Package
 from ops.project import PROJECT
-from ops.running_cloud import HOST, ClientFactory, Resources
+from ops.running_cloud import HOST, ClientFactory, Resources, open_directly
 
 WORKFLOW_PATH = PROJECT / "stepfunctions" / "analytics.asl.json"
 
@@ -108,7 +107,7 @@ def wait_until_healthy(api_url: str) -> None:
     """Wait until GET <api_url>/health answers 200; raises StackError with the last answer."""
     for _ in polls(_HEALTHY_SECONDS):
         try:
-            with urllib.request.urlopen(f"{api_url}/health", timeout=_HEALTHY_SECONDS):  # noqa: S310 - our own address
+            with open_directly(f"{api_url}/health", timeout=_HEALTHY_SECONDS):
                 return
         except urllib.error.HTTPError as error:
             answer = f"{error.code} {error.read().decode(errors='replace')}"

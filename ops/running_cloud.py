@@ -3,13 +3,14 @@
 import functools
 import socket
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import boto3
 import msgspec
+from botocore.config import Config
 
 from chalicelib import aws
 from ops.project import LOCAL_FOLDER, REGION
@@ -22,8 +23,8 @@ LOCAL_PORT = 8000
 # boto3 gives every service's client a type of its own, found by name only.
 ClientFactory = Callable[[str], Any]
 
-# What is on this machine is asked without the developer's proxy.
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+# What is on this machine is asked without the developer's proxy, which would look for it on its own machine.
+open_directly = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 class Resources(aws.Resources, frozen=True):
@@ -58,12 +59,20 @@ def find_cloud(local_folder: Path = LOCAL_FOLDER) -> CloudFile | None:
 def client_factory(endpoint_url: str) -> ClientFactory:
     """Return what makes clients of an emulator, one for each service."""
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)  # noqa: S106 - not one
-    return functools.cache(functools.partial(session.client, endpoint_url=endpoint_url))
+    config = Config(proxies={})
+    return functools.cache(functools.partial(session.client, endpoint_url=endpoint_url, config=config))
 
 
 def read_health(endpoint_url: str) -> bytes | None:
     """Return the health page of the emulator at that address; None when none serves there."""
     return fetch(f"{endpoint_url}/_ministack/health")
+
+
+def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with which programs ask this machine directly, and others by the proxies that are set."""
+    # Some programs read the one, some the other.
+    names = ("no_proxy", "NO_PROXY")
+    return {name: ",".join(filter(None, [environment.get(name), HOST, "localhost"])) for name in names}
 
 
 def accepts_connections(port: int) -> bool:
@@ -75,7 +84,7 @@ def accepts_connections(port: int) -> bool:
 def fetch(url: str) -> bytes | None:
     """Return what a URL on this machine serves; None when it serves nothing."""
     try:
-        with _direct.open(url, timeout=5) as response:
+        with open_directly(url, timeout=5) as response:
             return bytes(response.read())
     except (OSError, HTTPException):
         return None

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from chalicelib.errors import ValidationError
 from ops.__main__ import main as operate
 from ops.exit_codes import exit_code_of
-from ops.running_cloud import LOCAL_PORT, find_cloud
+from ops.running_cloud import HOST, find_cloud
 from simulator.clock import Clock
 from simulator.run_command import run_sensors
 
@@ -61,11 +61,8 @@ def _token(file: Path | None, from_environment: str | None, url: str) -> str | N
 
 def _local_token(url: str) -> str | None:
     """Return the running local cloud's token if the URL is of it, or of `make local`."""
-    host = urlsplit(url).netloc
-    cloud = find_cloud()
-    if cloud and host in {urlsplit(cloud.api_url).netloc, f"127.0.0.1:{LOCAL_PORT}", f"localhost:{LOCAL_PORT}"}:
-        return cloud.token
-    return None
+    cloud = find_cloud() if urlsplit(url).hostname in {HOST, "localhost"} else None
+    return cloud.token if cloud else None
 
 
 if __name__ == "__main__":

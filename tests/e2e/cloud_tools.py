@@ -1,7 +1,6 @@
 """What several end-to-end tests do with a cloud: post readings, wait, and take rights away."""
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -16,8 +15,10 @@ from typing import Any
 
 from localcloud.cloud import Cloud
 from localcloud.polling import polls
+from localcloud.serve import announced
 from localcloud.stack import function_name
 from ops.project import PROJECT
+from ops.running_cloud import accepts_connections
 
 # Runs are named after the second that they are started for, and tests start more than one in a second.
 _seconds_ahead = count(1)
@@ -67,28 +68,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 @contextmanager
-def chalice_local(cloud: Cloud) -> Iterator[str]:
-    """Serve the routes with `chalice local` on the cloud's resources, and give their address."""
+def chalice_local(cloud: Cloud, folder: Path) -> Iterator[str]:
+    """Serve the routes as `make local` does, on the cloud, which is announced in the folder; give their address."""
     port = free_port()
-    process = subprocess.Popen(
-        [str(Path(sys.executable).with_name("chalice")), "local", "--no-autoreload", "--port", str(port)],
-        cwd=PROJECT,
-        env={"PATH": os.environ["PATH"], **cloud.environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for(lambda: listens(port))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+    serving = "import pathlib, sys; from localcloud.serve import serve_local; serve_local('dev', int(sys.argv[1]), "
+    serving += "pathlib.Path(sys.argv[2]))"
+    with announced(cloud, folder / "cloud.json"):
+        process = subprocess.Popen(
+            [sys.executable, "-c", serving, str(port), str(folder)],
+            cwd=PROJECT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_for(lambda: accepts_connections(port))
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
 
 
 def log_lines(cloud: Cloud, function: str) -> list[str]:

@@ -36,9 +36,9 @@ def prod_beside_dev(cloud: Cloud) -> Cloud:
 
 
 @pytest.fixture(scope="session")
-def local_routes(cloud: Cloud) -> Iterator[str]:
-    """The address of `chalice local` on the cloud's resources."""
-    with chalice_local(cloud) as address:
+def local_routes(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of `make local` on the cloud's resources."""
+    with chalice_local(cloud, tmp_path_factory.mktemp("local")) as address:
         yield address
 
 

@@ -1,11 +1,13 @@
 """`make cloud`, `make local` and `make demo`, and what the README tells a newcomer to type: all of it in a checkout."""
 
+import itertools
 import json
 import os
 import re
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -18,7 +20,8 @@ import boto3
 import pytest
 
 from ops.project import PROJECT
-from tests.e2e.cloud_tools import free_port, get, listens, wait_for
+from ops.running_cloud import accepts_connections
+from tests.e2e.cloud_tools import free_port, get, wait_for
 
 README = (PROJECT / "README.md").read_text()
 # As many sensors as the README's would keep the machine busy for longer than the test is worth. None of them breaks.
@@ -28,6 +31,10 @@ sensor: {min_r: 500, max_r: 6000}
 timer: {total_runtime_seconds: 2, min_delay_seconds: 0.5}
 load: {workers: 1}
 """
+
+# A proxy is no way to this machine, and nobody answers at this one.
+PROXIES = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:1")
+BEHIND_PROXY = {**os.environ, **PROXIES}
 
 
 @dataclass(frozen=True)
@@ -40,24 +47,26 @@ class Checkout:
     def announcement(self) -> Path:
         return self.folder / ".local" / "cloud.json"
 
-    def command(self, target: str) -> list[str]:
-        """Return the command that a target of make runs."""
-        makefile = (self.folder / "Makefile").read_text()
-        line = re.search(rf"^{target}:.*\n\t@\$\(BIN\)/(.*)$", makefile, re.MULTILINE)
-        assert line
-        program, *arguments = line[1].split()
-        return [f"{self.folder}/.venv/bin/{program}", *arguments]
+    def command(self, target: str, variables: dict[str, object]) -> list[str]:
+        """Return the command that a target of make runs after the set-up."""
+        given = [f"{name}={value}" for name, value in variables.items()]
+        lines = subprocess.check_output(["make", "-n", target, *given], cwd=self.folder, text=True).splitlines()
+        program, *arguments = shlex.split(lines[-1])
+        return [f"{self.folder}/{program}", *arguments]
 
-    def run(self, target: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        command = [*self.command(target), *arguments]
-        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
+    def run(self, target: str, **variables: object) -> "subprocess.CompletedProcess[str]":
+        command = self.command(target, variables)
+        return subprocess.run(
+            command, cwd=self.folder, env=BEHIND_PROXY, capture_output=True, text=True, timeout=60, check=False
+        )
 
     @contextmanager
-    def running(self, target: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    def running(self, target: str, **variables: object) -> Iterator["subprocess.Popen[str]"]:
         """Run what a target of make runs, and kill whatever is left of it."""
         process = subprocess.Popen(
-            [*self.command(target), *arguments],
+            self.command(target, variables),
             cwd=self.folder,
+            env=BEHIND_PROXY,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -152,16 +161,25 @@ def test_a_second_cloud_in_the_same_folder_is_refused(served: Served) -> None:
 
 
 def test_make_local_serves_the_routes_of_the_running_cloud(served: Served) -> None:
-    with served.checkout.running("local", "--port", str(port := free_port())):
-        wait_for(lambda: listens(port))
+    with served.checkout.running("local", PORT=(port := free_port())):
+        wait_for(lambda: accepts_connections(port))
         assert get(f"http://127.0.0.1:{port}/health") == {"status": "OK"}
+        second = served.checkout.run("local", PORT=port)
+    said = f"error: port {port} is taken: give another one, `make local PORT={port + 1}`\n"
+    assert (second.returncode, second.stderr) == (1, said)
+
+
+def test_what_holds_a_token_is_readable_by_its_owner_only(served: Served) -> None:
+    assert stat.S_IMODE(served.checkout.announcement.stat().st_mode) == 0o600
+    (emulators_folder,) = (served.checkout.folder / ".local" / "cloud").iterdir()
+    assert stat.S_IMODE(emulators_folder.stat().st_mode) == 0o700
 
 
 def in_shell(shell: str, script: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     """Run a script as a newcomer's shell does, with nothing in its environment but the usual."""
     return subprocess.run(
         [shell, "-c", script], cwd=folder, capture_output=True, text=True, check=False,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **PROXIES},
     )  # fmt: skip
 
 
@@ -176,9 +194,7 @@ def test_the_commands_for_the_second_terminal_work_when_pasted(served: Served) -
     # Targets of make would install environments into the checkout; their recipes have tests of their own.
     commands = re.findall(r"```sh\n(?!make )(.*?)```", tour, re.DOTALL)
     answers = [line for block in re.findall(r"```json\n(.*?)```", tour, re.DOTALL) for line in block.splitlines()]
-    # curl ends its output without a line break, as a terminal's prompt shows.
-    pasted = re.sub(r"^(curl .*)$", r"\1; echo", "\n".join(commands), flags=re.MULTILINE)
-    result = in_shell("bash", f"set -eu\n{pasted}", served.checkout.folder)
+    result = in_shell("bash", "set -eu\n" + "\n".join(commands), served.checkout.folder)
     assert result.returncode == 0, result.stdout + result.stderr
     answered = [line for line in result.stdout.splitlines() if line.startswith("{")]
     assert [without_time(line) for line in answered] == [without_time(line) for line in answers]
@@ -208,7 +224,10 @@ def test_make_demo_shows_a_dashboard_lets_sensors_post_and_meets_no_other_cloud(
 ) -> None:
     with checkout.running("demo") as process:
         demo = checkout.announced_by(process)
-        with urllib.request.urlopen(demo["api_url"] + "/") as response:
+        assert process.stdout is not None
+        link = next(line.strip() for line in process.stdout if line.startswith("  http"))
+        assert link == f"{demo['api_url']}/#token={demo['token']}"
+        with urllib.request.urlopen(link) as response:
             assert b"<title>" in response.read()
         wait_for(lambda: landed(demo))
         assert post(demo, "in-both", 25_000) == "BROKEN"
@@ -217,6 +236,17 @@ def test_make_demo_shows_a_dashboard_lets_sensors_post_and_meets_no_other_cloud(
         assert post(served.announced, "in-both", 2_001) == "OK"
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=30) == 0
+
+
+def test_a_cloud_whose_folder_is_removed_ends_and_leaves_nothing(checkout: Checkout) -> None:
+    with checkout.running("cloud") as server:
+        checkout.announced_by(server)
+        shutil.rmtree(checkout.folder / ".local")
+        _, complaints = server.communicate(timeout=30)
+    said = f"error: {checkout.folder / '.local'} was removed meanwhile\n"
+    assert (server.returncode, complaints) == (1, said)
+    wait_for(lambda: checkout.processes() == set())
+    assert not (checkout.folder / ".local").exists()
 
 
 @pytest.mark.parametrize("step", ["Creating", "Deploying"])
@@ -256,9 +286,11 @@ def test_a_cloud_whose_owner_is_killed_goes_too_and_is_no_obstacle_and_one_whose
 @pytest.mark.last
 def test_a_served_cloud_prints_a_curl_line_that_works_and_is_gone_after_ctrl_c(served: Served) -> None:
     assert served.process.stdout is not None
-    line = next(line for line in served.process.stdout if line.startswith("  curl "))
-    answer = subprocess.run(shlex.split(line), capture_output=True, text=True, check=True).stdout
+    lines = itertools.takewhile(lambda line: not line.startswith("README"), served.process.stdout)
+    pasted = [line for line in lines if line.startswith("  ")]
+    answer = in_shell("bash", "".join(pasted), served.checkout.folder).stdout
     assert json.loads(answer)["temperature"] == pytest.approx(35.03, abs=0.01)
+    assert answer.endswith("}\n")
     served.process.send_signal(signal.SIGINT)
     _, complaints = served.process.communicate(timeout=30)
     assert (served.process.returncode, complaints) == (0, "")

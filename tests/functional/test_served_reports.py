@@ -135,4 +135,3 @@ def test_the_page_names_its_files_relative_to_itself_and_by_their_content(stage)
         assert asset.status_code == 200
         assert "immutable" in asset.headers["Cache-Control"]
         assert b"?v=" in name
-
