@@ -33,7 +33,7 @@ from chalicelib.reports import (
     locations_summary_key,
     run_summary_key,
 )
-from chalicelib.thermistor import StatusLimits
+from chalicelib.settings import load_settings
 
 REQUESTS = 2_000
 LOCATIONS = 1_000
@@ -85,6 +85,7 @@ def _written_by_a_run() -> dict[str, Any]:
     names = [f"location-{number}" for number in range(LOCATIONS)]
     minutes = [Minute(START + timedelta(minutes=n), 40, 21.123456, 20.5, 22.25, 21.0123) for n in range(MINUTES)]
     counts = Counts(measurements=1_000_000)
+    limits = load_settings("dev").thermistor.status_below_celsius
     manifest = msgspec.structs.replace(
         NO_MANIFEST, run_id=RUN_ID, reports={name: report_key(name, RUN_ID) for name in names}, counts=counts
     )
@@ -92,9 +93,7 @@ def _written_by_a_run() -> dict[str, Any]:
         manifest_key(RUN_ID): manifest,
         report_key(names[0], RUN_ID): Report(names[0], RUN_ID, START, 5, 25, 1_440 * 40, 0, 0, 0, minutes),
         locations_summary_key(RUN_ID): LocationsSummary([LocationLatest(name, START, 21.0123) for name in names]),
-        run_summary_key(RUN_ID): RunSummary(
-            RUN_ID, None, START, LOCATIONS, counts, counts, 0, 0, 0, START, StatusLimits(20.0, 100.0, 250.0)
-        ),
+        run_summary_key(RUN_ID): RunSummary(RUN_ID, None, START, LOCATIONS, counts, counts, 0, 0, 0, START, limits),
     }
 
 

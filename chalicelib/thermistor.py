@@ -2,8 +2,10 @@
 
 import math
 from enum import StrEnum
+from itertools import pairwise
 
 import msgspec
+from msgspec import structs
 
 ZERO_CELSIUS_KELVIN = 273.15
 
@@ -46,15 +48,15 @@ class ResistanceRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StatusLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Temperatures in °C below which each status holds, the first that applies; CRITICAL from the last one up."""
+    """Temperatures in °C below which each status holds, from cold to hot; CRITICAL from the last one up."""
 
     TEMPERATURE_TOO_LOW: float
     OK: float
     TEMPERATURE_TOO_HIGH: float
 
     def __post_init__(self) -> None:
-        if not self.TEMPERATURE_TOO_LOW < self.OK < self.TEMPERATURE_TOO_HIGH:
-            raise ValueError("TEMPERATURE_TOO_LOW < OK < TEMPERATURE_TOO_HIGH must hold")
+        if not all(lower < higher for lower, higher in pairwise(structs.astuple(self))):
+            raise ValueError(f"{' < '.join(self.__struct_fields__)} must hold")
 
 
 class Thermistor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,14 +88,9 @@ class Thermistor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def status(self, temperature_celsius: float) -> Status:
         """Judge a temperature in °C against the limits."""
-        limits = self.status_below_celsius
-        if temperature_celsius < limits.TEMPERATURE_TOO_LOW:
-            return Status.TEMPERATURE_TOO_LOW
-        if temperature_celsius < limits.OK:
-            return Status.OK
-        if temperature_celsius < limits.TEMPERATURE_TOO_HIGH:
-            return Status.TEMPERATURE_TOO_HIGH
-        return Status.TEMPERATURE_CRITICAL
+        limits = structs.asdict(self.status_below_celsius)
+        below = (Status(name) for name, limit in limits.items() if temperature_celsius < limit)
+        return next(below, Status.TEMPERATURE_CRITICAL)
 
     def _reciprocal_kelvin(self, resistance_ohm: float) -> float:
         log_resistance = math.log(resistance_ohm)

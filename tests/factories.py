@@ -3,46 +3,43 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec import structs
+
 from chalicelib.ingest.buffering import QueuedMessage
-from chalicelib.ingest.readings import Reading
+from chalicelib.ingest.readings import Reading, parse_reading
 from chalicelib.landing import LandedMeasurement
-from chalicelib.settings import AlertSettings, AnalyticsSettings, IdempotencySettings
-from chalicelib.thermistor import Coefficients, ResistanceRange, Status, StatusLimits, Thermistor
+from chalicelib.settings import AlertSettings, AnalyticsSettings, load_settings
+from chalicelib.thermistor import Status, Thermistor
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
 
-STATUS_LIMITS = StatusLimits(TEMPERATURE_TOO_LOW=20.0, OK=100.0, TEMPERATURE_TOO_HIGH=250.0)
+SETTINGS = load_settings("dev")
 
 # Legal ids, some of which mean something to file systems, URLs, SQL or DuckDB's partitions.
 ODD_IDS = ["a:b", "..", ".", "-", "_", ":", "A", "a", "1", "01", "-1", "null", "NULL", "None", "0", "__proto__",
            "location_id", "a.b.c", "--", "con", "x" * 64, "__HIVE_DEFAULT_PARTITION__"]  # fmt: skip
 
 
-def thermistor(
-    a: float = 1.40e-3, b: float = 2.37e-4, c: float = 9.90e-8, lowest: float = 1.0, highest: float = 20_000.0
-) -> Thermistor:
-    return Thermistor(
-        Coefficients(a, b, c),
-        ResistanceRange(lowest, highest),
-        STATUS_LIMITS,
+def thermistor(lowest: float = 1.0, highest: float = 20_000.0, **coefficients: float) -> Thermistor:
+    stages = SETTINGS.thermistor
+    return structs.replace(
+        stages,
+        coefficients=structs.replace(stages.coefficients, **coefficients),
+        accepted_resistance_ohm=structs.replace(stages.accepted_resistance_ohm, min=lowest, max=highest),
     )
 
 
 def alert_settings(
     statuses: frozenset[Status] = frozenset({Status.BROKEN, Status.TEMPERATURE_CRITICAL}), cooldown_seconds: int = 300
 ) -> AlertSettings:
-    return AlertSettings(statuses, cooldown_seconds, email=None)
-
-
-def idempotency_settings() -> IdempotencySettings:
-    return IdempotencySettings(expires_after_seconds=86_400, anonymous_window_seconds=5)
+    return structs.replace(SETTINGS.alerts, statuses=statuses, cooldown_seconds=cooldown_seconds)
 
 
 def analytics_settings(window_minutes: int = 5, history_hours: int = 24) -> AnalyticsSettings:
-    return AnalyticsSettings(window_minutes, history_hours, max_concurrency=2, duckdb_memory_limit_mb=200)
+    return structs.replace(SETTINGS.analytics, window_minutes=window_minutes, history_hours=history_hours)
 
 
 def posted(**fields: Any) -> dict[str, Any]:
@@ -52,8 +49,7 @@ def posted(**fields: Any) -> dict[str, Any]:
 
 
 def reading(**fields: Any) -> Reading:
-    defaults = {"sensor_id": "1", "location_id": "a", "resistance_ohm": 2000.0, "timestamp": None, "reading_id": None}
-    return Reading(**{**defaults, **fields})
+    return structs.replace(parse_reading(posted(), NOW, DAY), **fields)
 
 
 def landed(

@@ -11,7 +11,7 @@ from chalicelib.ingest.idempotency import Idempotency
 from chalicelib.ingest.measurement_queue import MeasurementQueue
 from chalicelib.ingest.posting import Ingest
 from chalicelib.ingest.registry import SensorRegistry
-from tests.factories import DAY, MINUTE, NOW, alert_settings, idempotency_settings, thermistor
+from tests.factories import DAY, MINUTE, NOW, SETTINGS, alert_settings, thermistor
 from tests.fakes import FakeDynamoDb, FakeLambdaContext, FakeSns, FakeSqs
 
 TOO_HIGH_OHM = 25_000
@@ -28,7 +28,7 @@ class PostingService:
         self.ingest = Ingest(
             thermistor(),
             DAY,
-            Idempotency(idempotency_settings(), "idempotency", self.dynamodb),
+            Idempotency(SETTINGS.idempotency, "idempotency", self.dynamodb),
             SensorRegistry("registry", BrokenCount("ledger", self.dynamodb), self.dynamodb, lambda _: None),
             MeasurementQueue("queue", self.sqs),
             Alerts(alert_settings(), "topic", "idempotency", self.sns, self.dynamodb, NOW.timestamp),

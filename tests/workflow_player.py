@@ -26,7 +26,7 @@ from chalicelib.reports import Report
 from chalicelib.settings import AnalyticsSettings
 from chalicelib.validation import convert
 from tests.contracts import LEDGER_TABLE
-from tests.factories import NOW, STATUS_LIMITS
+from tests.factories import NOW, SETTINGS
 
 DEFINITION = json.loads((Path(__file__).parents[1] / "stepfunctions" / "analytics.asl.json").read_text())
 SQS_INPUT = {"source": "SQS"}
@@ -194,7 +194,7 @@ class Process:
         self.ledger = Ledger(LEDGER_TABLE, dynamodb, store)
         self.receiver = Receiver(settings, store, self.ledger, BrokenCount(LEDGER_TABLE, dynamodb), new_uuid, scratch)
         self.reporter = Reporter(settings, store, scratch)
-        self.summarizer = Summarizer(STATUS_LIMITS, store, self.ledger)
+        self.summarizer = Summarizer(SETTINGS.thermistor.status_below_celsius, store, self.ledger)
 
     def invoke(self, function: str, payload: Any) -> Any:
         """Call a function as app.py does."""

@@ -11,12 +11,15 @@ from threading import Thread
 from typing import Any
 from urllib.parse import unquote
 
+from msgspec import structs
+
 from chalicelib.api import dashboard
+from tests.factories import SETTINGS
 
 # As behind API Gateway, where the stage's name comes before every path.
 STAGE_PATH = "/dev/"
 _START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
-_LIMITS = {"TEMPERATURE_TOO_LOW": 20.0, "OK": 100.0, "TEMPERATURE_TOO_HIGH": 250.0}
+LIMITS = structs.asdict(SETTINGS.thermistor.status_below_celsius)
 TOKEN = "head.claims.signature"
 AVERAGES = {"cold": 12.0, "fine": 21.5, "warm": 140.25, "hot": 260.0}
 # What API Gateway itself answers.
@@ -61,7 +64,7 @@ class StubApi:
             "run_id": run_id, "previous_run_id": None, "started_at": _iso(_START + timedelta(hours=1)),
             "locations": len(averages), "counts": counts, "totals": counts, "quarantined": 4,
             "newly_broken_sensors": 5, "broken_sensors": 17,
-            "latest_measurement": _iso(_START), "status_below_celsius": _LIMITS,
+            "latest_measurement": _iso(_START), "status_below_celsius": LIMITS,
         }  # fmt: skip
 
     def answer(self, path: str, authorization: str | None, known: str | None) -> tuple[int, Any, str]:

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.e2e.browser import Page, needs_chromium, opened
-from tests.e2e.stub_api import AVERAGES, TOKEN, UNKNOWN_PATH, StubApi
+from tests.e2e.stub_api import AVERAGES, LIMITS, TOKEN, UNKNOWN_PATH, StubApi
 
 pytestmark = needs_chromium
 
@@ -251,7 +251,12 @@ def test_all_text_stands_out_from_what_is_behind_it(page: Page, api: StubApi, sc
     page.driver.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )
+    # A location of every status.
+    api.commit("run-1", {status: limit - 0.25 for status, limit in LIMITS.items()} | {"TEMPERATURE_CRITICAL": 1e3})
     opened(page, api.url, TOKEN)
+    assert {one.get_attribute("class") for one in page.all(".status")} == {
+        f"status {name}" for name in page.locations()
+    }
     contrasts = page.script(CONTRASTS)
     page.find("#change-token").click()
     with_dialog = page.script(CONTRASTS)

@@ -3,11 +3,17 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from msgspec import structs
 from openapi_spec_validator import validate
 
+from chalicelib import reports
+from chalicelib.ingest import readings
 from chalicelib.landing import encode_landing
+from chalicelib.ledger import Counts
+from chalicelib.thermistor import Status
 from tests.factories import landed, posted
 from tests.runs import player_on
 
@@ -42,10 +48,43 @@ def test_every_route_may_be_limited_by_the_gateway():
             assert "429" in item[method]["responses"], path
 
 
-def test_what_is_served_leaves_no_field_out():
-    for name in ("Answer", "BatchAnswer", "Sensor", "Minute", "Report", "Run"):
-        schema = DOCUMENT["components"]["schemas"][name]
-        assert set(schema["required"]) == schema["properties"].keys(), name
+def test_the_document_has_every_status_and_no_other():
+    assert set(DOCUMENT["components"]["schemas"]["Status"]["enum"]) == set(Status)
+
+
+TAKEN = {"Reading": readings.PostedReading, "Batch": readings.PostedBatch}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_the_document_has_every_field_that_is_taken_and_those_that_must_be_given(name):
+    schema, fields = DOCUMENT["components"]["schemas"][name], structs.fields(TAKEN[name])
+    assert set(schema["properties"]) == {field.name for field in fields}
+    assert set(schema["required"]) == {field.name for field in fields if field.required}
+
+
+SENT = {
+    "Answer": readings.Answer,
+    "Rejection": readings.Rejection,
+    "BatchAnswer": readings.BatchAnswer,
+    "Minute": reports.Minute,
+    "Report": reports.Report,
+    "Locations": reports.LocationsSummary,
+    "Run": reports.RunSummary,
+}
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_the_document_has_every_field_that_is_sent_and_allows_none_to_be_missing(name):
+    schema = DOCUMENT["components"]["schemas"][name]
+    assert set(schema["properties"]) == set(SENT[name].__struct_fields__) == set(schema["required"])
+
+
+def test_the_document_has_every_field_of_what_is_counted_and_where():
+    schemas = DOCUMENT["components"]["schemas"]
+    assert set(schemas["Counts"]["required"]) == set(Counts.__struct_fields__)
+    location = schemas["Locations"]["properties"]["locations"]["items"]
+    assert set(location["properties"]) == set(reports.LocationLatest.__struct_fields__) == set(location["required"])
+    assert set(schemas["Sensor"]["required"]) == set(schemas["Sensor"]["properties"])
 
 
 SERVED = {"/locations": "Locations", "/locations/a/report": "Report", "/runs/latest": "Run", "/sensors/1": "Sensor"}

@@ -3,8 +3,9 @@
 import itertools
 
 import pytest
+from msgspec import structs
 
-from tests.factories import NOW, posted
+from tests.factories import NOW, SETTINGS, posted
 from tests.runs import commit_run, player_on
 
 
@@ -45,7 +46,7 @@ def test_the_latest_run_tells_its_books_and_those_of_all_runs(stage, run):
         "newly_broken_sensors": 0,
         "broken_sensors": 0,
         "latest_measurement": "2026-03-01T12:02:00Z",
-        "status_below_celsius": {"TEMPERATURE_TOO_LOW": 20.0, "OK": 100.0, "TEMPERATURE_TOO_HIGH": 250.0},
+        "status_below_celsius": structs.asdict(SETTINGS.thermistor.status_below_celsius),
     }
 
 

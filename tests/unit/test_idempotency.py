@@ -13,7 +13,7 @@ from chalicelib.ingest.idempotency import Idempotency
 from chalicelib.ingest.readings import Answer
 from chalicelib.ingest.records import Interrupted
 from chalicelib.thermistor import Status
-from tests.factories import MINUTE, NOW, idempotency_settings, reading
+from tests.factories import MINUTE, NOW, SETTINGS, reading
 from tests.fakes import FakeDynamoDb, FakeLambdaContext, service_error
 
 TABLE = "idempotency"
@@ -29,7 +29,7 @@ class Effects:
 
     def __init__(self, dynamodb):
         self.count = 0
-        self.idempotency = Idempotency(idempotency_settings(), TABLE, dynamodb)
+        self.idempotency = Idempotency(SETTINGS.idempotency, TABLE, dynamodb)
 
     def take(self, one):
         (answer,) = self.attempt(one, lambda: self._act(one))

@@ -9,8 +9,8 @@ import pytest
 from chalicelib.errors import BodyTooLargeError, ForbiddenError, ValidationError
 from chalicelib.fields import format_time
 from chalicelib.ingest.readings import BODY_BYTES_MAX
-from tests.factories import DAY, MINUTE, NOW, posted
-from tests.posting_service import TIME, TOO_HIGH_OHM, PostingService, answer_to
+from tests.factories import DAY, MINUTE, NOW, posted, thermistor
+from tests.posting_service import TIME, TOO_HIGH_OHM, PostingService, answer_to, temperature_of
 
 
 @pytest.fixture
@@ -35,7 +35,8 @@ def test_a_value_out_of_range_latches_its_sensor_alerts_and_is_not_queued(servic
 
 
 def test_every_status_of_a_working_sensor_is_answered_and_queued(service):
-    statuses = {1: "TEMPERATURE_CRITICAL", 20: "TEMPERATURE_TOO_HIGH", 2000: "OK", 20_000: "TEMPERATURE_TOO_LOW"}
+    statuses = {value: thermistor().status(temperature_of(value)) for value in (1, 20, 2000, 20_000)}
+    assert len(set(statuses.values())) == 4
     for value, status in statuses.items():
         assert service.post(posted(value=value))["status"] == status
     assert {one["value"]: one["status"] for one in service.sqs.measurements()} == statuses

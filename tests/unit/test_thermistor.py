@@ -1,12 +1,14 @@
 """The Steinhart–Hart equation against values of higher precision, and what temperatures mean."""
 
 import math
+from itertools import permutations
 
 import mpmath
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from chalicelib.thermistor import Coefficients, ResistanceRange, Status, StatusLimits, Thermistor
 from tests.factories import thermistor
@@ -46,7 +48,7 @@ def test_the_equation_agrees_with_40_digits(resistance_ohm):
 
 @given(st.floats(1e-4, 5e-3), st.floats(1e-5, 1e-3), st.floats(0, 1e-6), st.floats(1.0, 1e6))
 def test_other_coefficients_agree_with_40_digits_too(a, b, c, resistance_ohm):
-    sensor = thermistor(a, b, c, lowest=1.0, highest=1e6)
+    sensor = thermistor(a=a, b=b, c=c, highest=1e6)
     expected = reference_celsius(resistance_ohm, a, b, c)
     assert abs(sensor.temperature_celsius(resistance_ohm) - expected) < 1e-11 * abs(expected + 273.15)
 
@@ -78,21 +80,25 @@ def test_a_resistance_outside_the_range_is_refused(resistance_ohm):
         thermistor().temperature_celsius(resistance_ohm)
 
 
+LIMITS = structs.asdict(thermistor().status_below_celsius)
+
+
+def test_every_status_has_a_limit_but_the_hottest_and_the_broken_one():
+    assert LIMITS.keys() | {"TEMPERATURE_CRITICAL", "BROKEN"} == set(Status)
+
+
 @pytest.mark.parametrize(
-    ("celsius", "status"),
-    [
-        (-273.15, Status.TEMPERATURE_TOO_LOW),
-        (math.nextafter(20.0, 0), Status.TEMPERATURE_TOO_LOW),
-        (20.0, Status.OK),
-        (math.nextafter(100.0, 0), Status.OK),
-        (100.0, Status.TEMPERATURE_TOO_HIGH),
-        (math.nextafter(250.0, 0), Status.TEMPERATURE_TOO_HIGH),
-        (250.0, Status.TEMPERATURE_CRITICAL),
-        (1e5, Status.TEMPERATURE_CRITICAL),
-    ],
+    ("colder", "limit", "warmer"),
+    list(zip(LIMITS, LIMITS.values(), [*LIMITS, "TEMPERATURE_CRITICAL"][1:], strict=True)),
 )
-def test_a_limit_belongs_to_the_warmer_status(celsius, status):
-    assert thermistor().status(celsius) is status
+def test_a_limit_belongs_to_the_warmer_status(colder, limit, warmer):
+    assert thermistor().status(math.nextafter(limit, -math.inf)) is Status(colder)
+    assert thermistor().status(limit) is Status(warmer)
+
+
+def test_the_coldest_and_the_hottest_status_have_no_end():
+    assert thermistor().status(-273.15) is Status(next(iter(LIMITS)))
+    assert thermistor().status(1e5) is Status.TEMPERATURE_CRITICAL
 
 
 @pytest.mark.parametrize(
@@ -115,10 +121,11 @@ def test_an_impossible_range_is_refused(lowest, highest):
         ResistanceRange(lowest, highest)
 
 
-@pytest.mark.parametrize("limits", [(20, 20, 30), (10, 20, 20), (30, 20, 40), (1, 2, math.nan), (math.nan, 2, 3)])
-def test_limits_that_do_not_rise_are_refused(limits):
-    with pytest.raises(ValueError, match=r"^TEMPERATURE_TOO_LOW < OK < TEMPERATURE_TOO_HIGH must hold$"):
-        StatusLimits(*limits)
+@pytest.mark.parametrize(("name", "like"), list(permutations(LIMITS, 2)))
+def test_limits_that_do_not_rise_are_refused(name, like):
+    for wrong in (LIMITS[like], math.nan):
+        with pytest.raises(ValueError, match=f"^{' < '.join(LIMITS)} must hold$"):
+            StatusLimits(**{**LIMITS, name: wrong})
 
 
 @pytest.mark.parametrize("a", [-1.0, -2.37e-4 * math.log(2)])
