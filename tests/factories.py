@@ -3,11 +3,13 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from chalicelib.ingest.buffering import QueuedMessage
 from chalicelib.ingest.readings import Reading, parse_reading
 from chalicelib.landing import LandedMeasurement
+from chalicelib.measurements import Measurement
 from chalicelib.settings import AlertSettings, AnalyticsSettings, load_settings
 from chalicelib.thermistor import Status, Thermistor
 
@@ -71,7 +73,7 @@ def landed(
 
 
 def measurement_fields(**fields: Any) -> dict[str, Any]:
-    """A measurement as it stands in a queue message."""
+    """A measurement as it stands in a queue message, without the fields that came later."""
     return {
         "sensor_id": "1",
         "location_id": "a",
@@ -81,6 +83,11 @@ def measurement_fields(**fields: Any) -> dict[str, Any]:
         "value": 2000.0,
         **fields,
     }
+
+
+def queued(answer: dict[str, Any], value: float) -> dict[str, Any]:
+    """The measurement that is queued of a reading, given its answer."""
+    return msgspec.to_builtins(msgspec.convert({**answer, "value": value}, Measurement))
 
 
 def message(body: str, message_id: str = "m1", queued_at_ms: int | None = 1_000) -> QueuedMessage:

@@ -59,7 +59,10 @@ class Reporter:
             if key:
                 file = folder / f"{view}.parquet"
                 self._store.download([(key, file)])
-                connection.execute(f"CREATE OR REPLACE VIEW {view} AS FROM read_parquet('{file}')")
+                # By name: a state of before a column was added is NULL there.
+                connection.execute(
+                    f"CREATE OR REPLACE VIEW {view} AS FROM no_{view} UNION ALL BY NAME FROM read_parquet('{file}')"
+                )
 
     def _sum_up(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make the tables `minutes` and `sensors`, without what no report can show any more."""
@@ -98,19 +101,25 @@ def moving_averages(connection: duckdb.DuckDBPyConnection, settings: AnalyticsSe
 
 
 def _totals(connection: duckdb.DuckDBPyConnection, new: Counts) -> Counts:
-    rows = connection.execute("SELECT measurements, duplicates, conflicts, late, invalid FROM previous").fetchall()
+    rows = connection.execute(f"SELECT {_counts('coalesce({0}, 0)')} FROM previous").fetchall()
     return new + Counts(*rows[0]) if rows else new
 
 
+def _counts(column: str) -> str:
+    return ", ".join(column.format(name) for name in Counts.__struct_fields__)
+
+
 # The state of a location is one row: its counts, its minutes, and its sensors with their latest minute.
-_NO_ROWS = """
-CREATE VIEW fresh AS
+_NO_ROWS = f"""
+CREATE VIEW no_fresh AS
 SELECT NULL::VARCHAR AS sensor_id, NULL::DOUBLE AS temperature, NULL::TIMESTAMP AS measured_at WHERE false;
-CREATE VIEW previous AS
-SELECT 0 AS measurements, 0 AS duplicates, 0 AS conflicts, 0 AS late, 0 AS invalid,
+CREATE VIEW no_previous AS
+SELECT {_counts("0 AS {0}")},
        []::STRUCT(minute TIMESTAMP, count BIGINT, total DECIMAL(38, 12), lowest DOUBLE, highest DOUBLE)[] AS minutes,
        []::STRUCT(sensor_id VARCHAR, latest_minute TIMESTAMP)[] AS sensors
 WHERE false;
+CREATE VIEW fresh AS FROM no_fresh;
+CREATE VIEW previous AS FROM no_previous;
 """
 
 # Decimal sums are exact: a minute's mean does not depend on the order or the runs its measurements came in.
@@ -140,11 +149,10 @@ GROUP BY sensor_id
 HAVING max(latest_minute) > (SELECT max(minute) FROM minutes) - to_hours($hours)
 """
 
-_WRITE_STATE = """
+_WRITE_STATE = f"""
 COPY (
-    SELECT $measurements AS measurements, $duplicates AS duplicates, $conflicts AS conflicts, $late AS late,
-           $invalid AS invalid,
+    SELECT {_counts("${0} AS {0}")},
            (SELECT list(minutes ORDER BY minute) FROM minutes) AS minutes,
            (SELECT list(sensors ORDER BY sensor_id) FROM sensors) AS sensors
-) TO '{file}' (FORMAT parquet)
+) TO '{{file}}' (FORMAT parquet)
 """

@@ -78,7 +78,7 @@ class Ingest:
         newly_broken = [reading.sensor_id for reading in readings if not self._accepts(reading)]
         answers = self._judge(readings, now)
         measurements = [
-            Measurement(**structs.asdict(answer), value=reading.resistance_ohm)
+            _measurement(reading, answer)
             for reading, answer in zip(readings, answers, strict=True)
             if answer.temperature is not None
         ]
@@ -111,3 +111,8 @@ class Ingest:
 
     def _accepts(self, reading: Reading) -> bool:
         return self._thermistor.accepts(reading.resistance_ohm)
+
+
+def _measurement(reading: Reading, answer: Answer) -> Measurement:
+    known = {**structs.asdict(reading), **structs.asdict(answer), "value": reading.resistance_ohm}
+    return Measurement(**{name: known[name] for name in Measurement.__struct_fields__})

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.factories import posted
+from tests.factories import posted, queued
 from tests.strategies import JSON_VALUES
 
 
@@ -29,7 +29,7 @@ def test_a_reading_is_answered_with_its_temperature_and_status_and_queued_so(sta
     response = stage.post(posted(sensor_id="s:1", location_id=7, value=2000, timestamp=(timestamp := ago(minutes=3))))
     assert response.status_code == 200
     answer = response.json_body
-    assert stage.queued() == [{**answer, "value": 2000}]
+    assert stage.queued() == [queued(answer, 2000)]
     assert math.isclose(answer.pop("temperature"), 35.027047412120, abs_tol=1e-9)
     assert answer == {"sensor_id": "s:1", "location_id": "7", "status": "OK", "timestamp": timestamp}
 

@@ -54,6 +54,11 @@ def test_a_bad_measurement_is_told_by_place_and_field_beside_good_ones(fields, r
     assert reasons[0].startswith(reason)
 
 
+def test_a_message_without_the_fields_that_came_later_is_understood():
+    good, reasons = decode_measurements(json.dumps([measurement_fields()]))
+    assert ([one.sensor_id for one in good], reasons) == (["1"], [])
+
+
 def test_an_element_that_is_no_object_is_named_by_its_index():
     assert decode_measurements(json.dumps([measurement_fields(), 5]))[1] == ["[1]: Expected `object`, got `int`"]
 

@@ -154,6 +154,18 @@ def test_what_is_remembered_of_a_location_is_what_its_next_report_may_need(tmp_p
     assert player.reports()["a"].sensors == len(player.reports()["a"].minutes) == history_minutes
 
 
+def test_a_state_without_the_counts_that_came_later_is_added_to(tmp_path):
+    player = play([[landed("1")]])
+    key = state_key(player.committed().reports["a"])
+    written, earlier = tmp_path / "written.parquet", tmp_path / "earlier.parquet"
+    written.write_bytes(player.store.get(key))
+    duckdb.execute(f"COPY (SELECT * EXCLUDE (late, invalid) FROM '{written}') TO '{earlier}' (FORMAT parquet)")
+    player.store.put(key, earlier.read_bytes())
+    land(player, landed("2"), number=1)
+    player.run("next", NOW + MINUTE)
+    assert (player.reports()["a"].measurements, player.reports()["a"].late) == (2, 0)
+
+
 def test_the_sign_of_zero_makes_no_difference_between_one_run_and_two():
     plus, minus = landed("1", temperature=0.0), landed("2", temperature=-0.0)
     partitions = ([[plus, minus]], [[plus], [minus]], [[minus], [plus]])

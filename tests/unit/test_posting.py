@@ -9,7 +9,7 @@ import pytest
 from chalicelib.errors import BodyTooLargeError, ForbiddenError, ValidationError
 from chalicelib.fields import format_time
 from chalicelib.ingest.readings import BODY_BYTES_MAX
-from tests.factories import DAY, MINUTE, NOW, posted, thermistor
+from tests.factories import DAY, MINUTE, NOW, posted, queued, thermistor
 from tests.posting_service import TIME, TOO_HIGH_OHM, PostingService, answer_to, temperature_of
 
 
@@ -20,7 +20,7 @@ def service():
 
 def test_a_reading_is_answered_registered_and_queued_as_it_was_answered(service):
     assert service.post(posted(timestamp=TIME)) == answer_to()
-    assert service.sqs.measurements() == [{**answer_to(), "value": 2000.0}]
+    assert service.sqs.measurements() == [queued(answer_to(), 2000.0)]
     assert not service.is_broken("1")
     assert service.sns.published == []
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chalicelib.errors import ServiceUnavailableError, ValidationError
 from chalicelib.fields import format_time
-from tests.factories import MINUTE, NOW, posted
+from tests.factories import MINUTE, NOW, posted, queued
 from tests.fakes import service_error
 from tests.posting_service import TIME, TOO_HIGH_OHM, PostingService, answer_to, temperature_of
 
@@ -46,8 +46,8 @@ def test_a_reading_in_a_batch_is_answered_and_queued_as_it_is_alone(service):
     reading = posted(sensor_id="s:1", location_id=7, value=1234.5, timestamp=TIME)
     alone = service.post(reading)
     assert service.post_batch(reading, posted())["results"][0] == alone
-    queued = service.sqs.measurements()
-    assert queued[:2] == [{**alone, "value": 1234.5}] * 2
+    measurements = service.sqs.measurements()
+    assert measurements[:2] == [queued(alone, 1234.5)] * 2
 
 
 def test_a_batch_of_one_reading_is_the_same_request_as_the_reading_alone(service):
@@ -192,7 +192,7 @@ READINGS = st.builds(posted, sensor_id=st.sampled_from("123"), value=st.sampled_
 
 @given(st.lists(st.lists(READINGS, min_size=1, max_size=6), max_size=5))
 def test_any_batches_are_answered_as_their_readings_one_after_the_other(batches):
-    service, broken, queued = PostingService(), set(), []
+    service, broken, measurements = PostingService(), set(), []
     times = (format_time(NOW - MINUTE + timedelta(seconds=number)) for number in itertools.count())
     for batch in batches:
         readings = [{**one, "timestamp": next(times)} for one in batch]
@@ -203,6 +203,6 @@ def test_any_batches_are_answered_as_their_readings_one_after_the_other(batches)
                 assert (result["status"], result["temperature"]) == ("BROKEN", None)
             else:
                 assert result["temperature"] == temperature_of(one["value"])
-                queued.append({**result, "value": one["value"]})
-    assert service.sqs.measurements() == queued
+                measurements.append(queued(result, one["value"]))
+    assert service.sqs.measurements() == measurements
     assert {sensor for sensor in service.dynamodb.tables["registry"] if service.is_broken(sensor)} == broken

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from chalicelib.errors import ValidationError
 from chalicelib.fields import format_time, parse_id
-from chalicelib.ingest.readings import Reading, Rejection, parse_batch, parse_reading
+from chalicelib.ingest.readings import PostedReading, Reading, Rejection, parse_batch, parse_reading
 from chalicelib.validation import decode_body
-from tests.factories import DAY, MINUTE, NOW, posted
+from tests.factories import DAY, MINUTE, NOW, posted, reading
 from tests.strategies import IDS, JSON_VALUES, outcome
 
 FIELDS = ["sensor_id", "location_id", "value", "timestamp", "reading_id"]
@@ -31,11 +31,25 @@ def refusal(body):
 def test_a_full_reading_is_understood():
     assert parse(
         {"sensor_id": "s-1", "location_id": 7, "value": 1.5, "timestamp": "2026-03-01T11:00:00Z", "reading_id": "r"}
-    ) == Reading("s-1", "7", 1.5, datetime(2026, 3, 1, 11, tzinfo=UTC), "r")
+    ) == reading(
+        sensor_id="s-1",
+        location_id="7",
+        resistance_ohm=1.5,
+        timestamp=datetime(2026, 3, 1, 11, tzinfo=UTC),
+        reading_id="r",
+    )
+
+
+def test_every_field_that_may_be_posted_is_one_of_the_reading():
+    posted_fields = set(PostedReading.__struct_fields__)
+    assert posted_fields - {"value"} | {"resistance_ohm"} == set(Reading.__struct_fields__)
 
 
 def test_timestamp_and_reading_id_may_be_absent_or_null():
-    assert parse(posted()) == parse(posted(timestamp=None, reading_id=None)) == Reading("1", "a", 2000.0, None, None)
+    shortest = parse(posted())
+    assert shortest == parse(posted(timestamp=None, reading_id=None))
+    assert (shortest.sensor_id, shortest.location_id, shortest.resistance_ohm) == ("1", "a", 2000.0)
+    assert (shortest.timestamp, shortest.reading_id) == (None, None)
 
 
 @pytest.mark.parametrize("field", ["sensor_id", "location_id", "value"])
