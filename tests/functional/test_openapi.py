@@ -9,7 +9,8 @@ from jsonschema import Draft202012Validator
 from msgspec import structs
 from openapi_spec_validator import validate
 
-from chalicelib import reports
+from chalicelib import errors, reports
+from chalicelib.api import http
 from chalicelib.ingest import readings
 from chalicelib.landing import encode_landing
 from chalicelib.ledger import Counts
@@ -40,6 +41,19 @@ def test_open_routes_are_open_in_the_document():
         for method, entry in methods.items():
             needs_token = DOCUMENT["paths"][path][method.lower()].get("security", DOCUMENT["security"]) != []
             assert needs_token == (entry.authorizer is not None), path
+
+
+def test_every_error_of_a_request_has_a_status_that_the_document_knows():
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type)}
+    # The base of all, and one that only the workflow meets.
+    assert http._REFUSALS.keys() == kinds - {errors.ThermonetError, errors.ObjectNotFoundError}
+    documented = {
+        status
+        for item in DOCUMENT["paths"].values()
+        for method in METHODS & item.keys()
+        for status in item[method]["responses"]
+    }
+    assert {str(refusal.status) for refusal in http._REFUSALS.values()} <= documented
 
 
 def test_every_route_may_be_limited_by_the_gateway():

@@ -1,6 +1,7 @@
 """Who may post: tokens through the gateway, the authorizer and the route, as `chalice local` plays them."""
 
 import json
+import re
 import time
 
 import jwt
@@ -112,6 +113,20 @@ def test_every_data_route_has_the_authorizer(stage):
     for path, methods in app.app.routes.items():
         for entry in methods.values():
             assert (entry.authorizer is None) == (path in open_routes), path
+
+
+def test_every_data_route_names_the_scope_that_a_token_lacks_for_it(stage, subtests):
+    import app
+
+    headers = {"Authorization": f"Bearer {sign({**CLAIMS, 'scope': ''})}", "Content-Type": "application/json"}
+    for path, methods in app.app.routes.items():
+        for method, entry in methods.items():
+            if entry.authorizer is not None:
+                with subtests.test(f"{method} {path}"):
+                    asked = re.sub(r"\{\w+\}", "1", path)
+                    body = b"" if method == "GET" else json.dumps(posted()).encode()
+                    answer = stage.http.request(method, asked, headers=headers, body=body)
+                    assert_refused(answer, 403, "scope")
 
 
 READ_ROUTES = ["/sensors/1", "/locations", "/locations/a/report", "/runs/latest"]

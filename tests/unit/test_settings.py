@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import inspect
 
 from chalicelib.errors import ServiceUnavailableError, ValidationError
 from chalicelib.settings import CONFIG_FOLDER, Settings, load_settings
@@ -53,6 +54,23 @@ def test_settings_survive_being_written_and_read(tmp_path):
     settings = load_settings("dev")
     (tmp_path / "copy.yaml").write_text(yaml.safe_dump(msgspec.to_builtins(settings)))
     assert load_settings("copy", folder=tmp_path) == settings
+
+
+def figures(type_):
+    """The types of all whole numbers and texts in the settings."""
+    if isinstance(type_, inspect.StructType):
+        return [found for field in type_.fields for found in figures(field.type)]
+    if isinstance(type_, inspect.UnionType):
+        return [found for one in type_.types for found in figures(one)]
+    return [type_] if isinstance(type_, inspect.IntType | inspect.StrType) else []
+
+
+def test_every_figure_has_an_upper_and_a_lower_bound_and_every_text_a_longest_one():
+    found = figures(inspect.type_info(Settings))
+    assert len(found) > 10
+    for one in found:
+        bounds = (one.ge, one.le) if isinstance(one, inspect.IntType) else (one.max_length,)
+        assert None not in bounds, one
 
 
 def test_settings_cannot_be_changed():
