@@ -9,7 +9,7 @@ from pathlib import Path
 from localcloud.demo import show_demo
 from localcloud.run import run_once
 from localcloud.serve import serve_cloud, serve_local
-from ops.exit_codes import exit_code_of
+from ops.exit_codes import OneLineParser, exit_code_of
 from ops.running_cloud import LOCAL_PORT
 
 _FOLDER = Path(__file__).parent
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return the parser of all commands; the environment gives the stage."""
     stage = environment.get("THERMONET_STAGE", "dev")
-    parser = argparse.ArgumentParser(prog="python -m localcloud", description="Thermonet on this machine alone.")
+    parser = OneLineParser(prog="python -m localcloud", description="Thermonet on this machine alone.")
     commands = parser.add_subparsers(title="commands", required=True)
 
     run = commands.add_parser("run", help="local cloud, sensors, analytics and reports in one go")

@@ -9,6 +9,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
+from chalicelib.errors import ValidationError
 from chalicelib.landing import QUARANTINE_PREFIX
 from chalicelib.ledger import NO_MANIFEST, Ledger, Manifest
 from chalicelib.reports import Report
@@ -25,6 +26,8 @@ from simulator.summary import Summary, format_summary
 
 # However slow the machine, every planned reading is sent.
 _GRACE_SECONDS = 300.0
+
+_WRITTEN = {"readings.csv", "report.html", "reports"}
 
 
 class Books(Struct, frozen=True):
@@ -51,8 +54,7 @@ def run_once(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
     """
     console = Console()
     config = load_yaml(config_path, SimulatorConfig)
-    shutil.rmtree(out_folder, ignore_errors=True)
-    (out_folder / "reports").mkdir(parents=True)
+    _empty(out_folder)
 
     def show(step: str) -> None:
         console.print(f"[bold]{step}[/bold]", highlight=False)
@@ -83,6 +85,14 @@ def run_once(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
     console.print(describe_books(books), highlight=False)
     console.print(f"Charts: {(out_folder / 'report.html').resolve().as_uri()}", soft_wrap=True, highlight=False)
     return 0 if books.balance and not summary.failed and not summary.mismatches else 1
+
+
+def _empty(out_folder: Path) -> None:
+    """Remove what an earlier run has written there, and nothing else; raises ValidationError if something else is."""
+    if out_folder.is_dir() and (others := {path.name for path in out_folder.iterdir()} - _WRITTEN):
+        raise ValidationError(f"out: {out_folder} is not of an earlier run: it has {min(others)}")
+    shutil.rmtree(out_folder, ignore_errors=True)
+    (out_folder / "reports").mkdir(parents=True)
 
 
 def run_analytics(cloud: Cloud) -> tuple[Manifest, list[Report]]:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from chalicelib.errors import ThermonetError
 from localcloud.cloud import Cloud, LocalCloudError, local_cloud
-from ops.project import LOCAL_FOLDER, PROJECT
+from ops.project import LOCAL_FOLDER, NO_AWS_FILES, PROJECT
 from ops.running_cloud import CloudFile, accepts_connections, find_cloud, without_proxy
 from simulator.signals import signals_as_interrupt
 
@@ -76,7 +76,7 @@ def _serve_until_interrupted(
 
 
 def _become_chalice_local(stage: str, port: int, cloud_environment: dict[str, str]) -> NoReturn:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | NO_AWS_FILES
     chalice = str(Path(sys.executable).with_name("chalice"))
     os.chdir(PROJECT)
     # It would start anew, and drop requests, at any change below the project, which the local cloud's log is one of.

@@ -10,12 +10,14 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.api.access import ALL_LOCATIONS, Scope
+from chalicelib.errors import ValidationError
 from ops import deploy
-from ops.exit_codes import exit_code_of
+from ops.exit_codes import OneLineParser, exit_code_of
 from ops.locks import renew_locks
 from ops.packaging import build_package, build_triage
 from ops.project import LOCAL_FOLDER
-from ops.tokens import print_token
+from ops.runtime import RuntimeChangeError, find_runtime
+from ops.tokens import KeySource, print_token
 from ops.wheels import Target, build_wheels
 
 
@@ -27,21 +29,21 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
 def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return the parser of all commands; the environment gives the stage where no option does."""
-    parser = argparse.ArgumentParser(prog="python -m ops", description="What an operator of Thermonet runs.")
+    parser = OneLineParser(prog="python -m ops", description="What an operator of Thermonet runs.")
     commands = parser.add_subparsers(title="commands", required=True)
 
     for name, does in (("plan", "show what a deployment would change"), ("deploy", "deploy a stage")):
         command = commands.add_parser(name, help=does)
-        command.add_argument("stage")
+        command.add_argument("stage", nargs="?", default="", help="such as dev")
         command.add_argument("--plan", type=Path, metavar="FILE", help="where the plan is written to, or read from")
         command.set_defaults(command=_deploy, action=name)
     destroy = commands.add_parser("destroy", help="remove a stage from the account")
-    destroy.add_argument("stage")
+    destroy.add_argument("stage", nargs="?", default="", help="such as dev")
     destroy.set_defaults(command=_deploy, action="destroy")
 
     token = commands.add_parser("token", help="mint a bearer token")
     token.add_argument("--stage", default=environment.get("THERMONET_STAGE", "dev"))
-    token.add_argument("--subject", required=True, help="whom the token is for")
+    token.add_argument("--subject", default="", help="whom the token is for")
     token.add_argument("--location", action="append", metavar="ID", help="may be repeated; without it: all")
     token.add_argument("--scope", action="append", choices=list(Scope), help="may be repeated; without it: all")
     token.add_argument("--days", type=float, default=1.0, help="until the token expires")
@@ -61,27 +63,37 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
 
 
 def _deploy(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    session = boto3.session.Session()
+    if not options.stage:
+        raise ValidationError(f"stage: say which one, such as `make {options.action} STAGE=dev`")
     try:
+        session = boto3.session.Session()
         target = deploy.check(options.stage, environment, session)
-        s3 = session.client("s3", region_name=target.region)
+        s3, functions, logs = (session.client(one, region_name=target.region) for one in ("s3", "lambda", "logs"))
         if options.action == "plan":
-            deploy.plan(target, s3, options.plan or LOCAL_FOLDER / f"{target.stage}.tfplan")
+            plan_file = options.plan or LOCAL_FOLDER / f"{target.stage}.tfplan"
+            deploy.plan(target, s3, find_runtime(target.stage, functions), plan_file)
         elif options.action == "deploy":
-            deploy.deploy(target, s3, options.plan)
+            deploy.deploy(target, s3, find_runtime(target.stage, functions), options.plan, _agrees)
         else:
-            deploy.destroy(target, s3, session.client("logs", region_name=target.region))
-    except (deploy.DeployError, BotoCoreError, ClientError) as error:
+            deploy.destroy(target, s3, logs)
+    except (deploy.DeployError, RuntimeChangeError, BotoCoreError, ClientError) as error:
         print(f"error: {error}".replace("\n", "\nerror: "), file=sys.stderr)
         return 1
     return 0
 
 
-def _token(options: argparse.Namespace, _environment: Mapping[str, str]) -> int:
-    locations = options.location or [ALL_LOCATIONS]
-    return print_token(
-        options.stage, options.subject, locations, options.scope or list(Scope), options.days, use_aws=options.aws
-    )
+def _agrees(question: str) -> bool:
+    """Ask on a terminal; without one nobody agrees."""
+    try:
+        return sys.stdin.isatty() and input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+    except EOFError:
+        return False
+
+
+def _token(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    locations, scopes = options.location or [ALL_LOCATIONS], options.scope or list(Scope)
+    source = KeySource(options.stage, environment, use_aws=options.aws)
+    return print_token(source, options.subject, locations, scopes, options.days)
 
 
 def _package(options: argparse.Namespace, _environment: Mapping[str, str]) -> int:

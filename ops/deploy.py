@@ -9,15 +9,18 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from chalicelib.settings import CONFIG_FOLDER
 from ops.packaging import build_triage
 from ops.project import PROJECT
+from ops.running_cloud import leads_to_this_machine
+from ops.runtime import Runtime
 
 _INFRA = PROJECT / "infra"
 _TERRAFORM_AT_LEAST = (1, 11)
@@ -49,9 +52,12 @@ class Target:
 
 def check(stage: str, environment: Mapping[str, str], session: Any) -> Target:
     """Find everything that a deployment needs; raises DeployError naming all that is missing."""
+    if complaint := leads_to_this_machine(environment):
+        raise DeployError(complaint)
     missing = []
-    if not (PROJECT / "chalicelib" / "config" / f"{stage}.yaml").exists():
-        missing.append(f"stage: there is no chalicelib/config/{stage}.yaml")
+    stages = sorted(file.stem for file in CONFIG_FOLDER.glob("*.yaml"))
+    if stage not in stages:
+        missing.append(f"stage: there is no {stage!r}, but {' and '.join(stages)}: `make deploy STAGE={stages[0]}`")
     if complaint := _terraform_complaint():
         missing.append(complaint)
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or ""
@@ -84,16 +90,27 @@ def _terraform_complaint() -> str | None:
     return None
 
 
-def plan(target: Target, s3: Any, plan_file: Path) -> None:
-    """Show what a deployment would change, and write it to a file that `deploy` can take."""
+def plan(target: Target, s3: Any, runtime: Runtime, plan_file: Path) -> None:
+    """Show what a deployment would change, and write it to a file that `deploy` can take, the runtime beside it."""
+    if not plan_file.parent.is_dir() or plan_file.is_dir():
+        raise DeployError(f"plan: {plan_file} cannot be written: it is a folder, or there is no folder for it")
     _recall(target, s3)
     _init(target)
     _terraform(target, "validate")
     _terraform(target, "plan", "-input=false", f"-out={plan_file.resolve()}", *_variables(target))
+    runtime.write(plan_file)
+    print(f"Runtime of the functions: {runtime}", flush=True)
 
 
-def deploy(target: Target, s3: Any, plan_file: Path | None) -> None:
+def deploy(target: Target, s3: Any, runtime: Runtime, plan_file: Path | None, agrees: Callable[[str], bool]) -> None:
     """Apply the configuration, asking first unless a plan is given, deploy the application on it, and limit its API."""
+    print(f"Runtime of the functions: {runtime}", flush=True)
+    if plan_file is None:
+        runtime.require_agreement(agrees)
+    elif not plan_file.is_file():
+        raise DeployError(f"plan: there is no file {plan_file}: `make plan STAGE={target.stage}` writes one")
+    else:
+        runtime.require_planned(plan_file)
     _recall(target, s3)
     _init(target)
     if plan_file is None:

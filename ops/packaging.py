@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.project import LOCAL_FOLDER, PROJECT, REGION
+from ops.project import LOCAL_FOLDER, NO_AWS_FILES, PROJECT, REGION
 from ops.wheels import PackagingError, Target, appearing_whole, build_wheels, digest_of, pip_environment, run
 
 _PACKAGES_KEPT = 6
@@ -83,7 +83,8 @@ def _run_chalice(stage: str, sources: Iterable[Path], wheels: Path, output: Path
         if code:
             os.link(code, deployments / code.name)
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PYTHON"))}
-        environment |= {"AWS_DEFAULT_REGION": REGION, "PYTHONDONTWRITEBYTECODE": "1", **pip_environment(wheels)}
+        environment |= {"AWS_DEFAULT_REGION": REGION, "PYTHONDONTWRITEBYTECODE": "1"}
+        environment |= NO_AWS_FILES | pip_environment(wheels)
         chalice = Path(sys.executable).with_name("chalice")
         output_text = run([str(chalice), "package", "--stage", stage, str(output)], cwd=copy, env=environment)
         for built in deployments.glob(_CODE):

@@ -1,6 +1,8 @@
 """Finds the local cloud that is up, by what it announces in `.local/cloud.json`."""
 
 import functools
+import os
+import re
 import socket
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import msgspec
 from botocore.config import Config
 
@@ -57,8 +60,17 @@ def find_cloud(local_folder: Path = LOCAL_FOLDER) -> CloudFile | None:
 
 
 def client_factory(endpoint_url: str) -> ClientFactory:
-    """Return what makes clients of an emulator, one for each service."""
-    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)  # noqa: S106 - not one
+    """Return what makes clients of an emulator, one for each service, whatever AWS profile or setting is in force."""
+    known = botocore.session.Session.SESSION_VARIABLES
+    defaults = {name: (None, None, default, None) for name, (_, _, default, _) in known.items()}
+    files = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+    session = boto3.Session(
+        aws_access_key_id="test",
+        aws_secret_access_key="test",  # noqa: S106 - not one
+        region_name=REGION,
+        botocore_session=botocore.session.Session(session_vars=defaults | files),
+    )
+    # Nor any proxy.
     config = Config(proxies={})
     return functools.cache(functools.partial(session.client, endpoint_url=endpoint_url, config=config))
 
@@ -88,3 +100,13 @@ def fetch(url: str) -> bytes | None:
             return bytes(response.read())
     except (OSError, HTTPException):
         return None
+
+
+def leads_to_this_machine(environment: Mapping[str, str]) -> str | None:
+    """Say how to be rid of it where a shell's AWS_* variables still lead to a local cloud; None where they do not."""
+    addresses = [value for name, value in environment.items() if name.startswith("AWS_ENDPOINT_URL")]
+    if not any(re.match(r"https?://(localhost|127\.[\d.]+|\[::1\])(:|/|$)", address) for address in addresses):
+        return None
+    # AWS_REGION is not among those that env.sh sets.
+    names = sorted(name for name in environment if re.match(r"AWS_(ENDPOINT|ACCESS|SECRET|DEFAULT)_", name))
+    return f"this shell's AWS_ENDPOINT_URL leads to this machine, not to AWS: `unset {' '.join(names)}`"

@@ -3,7 +3,8 @@
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import boto3
@@ -15,7 +16,7 @@ from chalicelib.api.access import ALL_LOCATIONS, Scope
 from chalicelib.api.tokens import ALGORITHM, SUBJECT_CHARACTERS_MAX, signing_keys_parameter
 from chalicelib.errors import ThermonetError, ValidationError
 from chalicelib.fields import parse_id
-from ops.running_cloud import client_factory, find_cloud
+from ops.running_cloud import client_factory, find_cloud, leads_to_this_machine
 
 DAY_SECONDS = 86_400
 _DAYS_MAX = 3_660
@@ -60,27 +61,51 @@ def read_keys(stage: str, ssm: Any) -> dict[str, str]:
         raise TokenError(f"parameter {name}: {error}") from None
 
 
-def print_token(
-    stage: str, subject: str, locations: Sequence[str], scopes: Sequence[str], days: float, *, use_aws: bool
-) -> int:
+@dataclass(frozen=True)
+class KeySource:
+    """Where the keys of a stage are: in the running local cloud if it has that stage, else on AWS."""
+
+    stage: str
+    environment: Mapping[str, str]
+    use_aws: bool
+
+    def read(self) -> tuple[str, dict[str, str]]:
+        """Return whose keys they are, and the keys; raises TokenError when they cannot be read."""
+        cloud = None if self.use_aws else find_cloud()
+        if cloud is not None and cloud.stage == self.stage:
+            ssm = client_factory(cloud.endpoint_url)("ssm")
+            return f"the local cloud at {cloud.endpoint_url}", read_keys(self.stage, ssm)
+        try:
+            return f"stage {self.stage} on AWS", self._read_on_aws()
+        except TokenError as error:
+            if self.use_aws:
+                raise
+            here = f"no local cloud of stage {self.stage} runs here: start one with `make cloud`"
+            raise TokenError(f"{here}; nor on AWS: {error}") from None
+
+    def _read_on_aws(self) -> dict[str, str]:
+        if complaint := leads_to_this_machine(self.environment):
+            raise TokenError(complaint)
+        region = self.environment.get("AWS_REGION") or self.environment.get("AWS_DEFAULT_REGION")
+        try:
+            return read_keys(self.stage, boto3.Session(region_name=region).client("ssm"))
+        except (BotoCoreError, ClientError) as error:
+            needed = "set AWS_REGION, and sign in or set AWS_PROFILE"
+            raise TokenError(f"the signing keys of stage {self.stage} cannot be read: {error}; {needed}") from None
+
+
+def print_token(source: KeySource, subject: str, locations: Sequence[str], scopes: Sequence[str], days: float) -> int:
     """Print a token, and on standard error whose key has signed it; returns 0.
 
     Raises ValidationError for what no token could say, TokenError when the keys cannot be read.
     """
     if not 0 < len(subject) <= SUBJECT_CHARACTERS_MAX:
-        raise ValidationError(f"subject: must have 1 to {SUBJECT_CHARACTERS_MAX} characters")
+        example = "`make token SUBJECT=gateway-7`, or --subject gateway-7"
+        raise ValidationError(f"subject: say in 1 to {SUBJECT_CHARACTERS_MAX} characters whom it is for: {example}")
     locations = [one if one == ALL_LOCATIONS else parse_id("location", one) for one in locations]
     if not (math.isfinite(days) and 0 < days <= _DAYS_MAX):
         raise ValidationError(f"days: must be more than 0 and at most {_DAYS_MAX}")
-    cloud = None if use_aws else find_cloud()
-    if cloud is not None and cloud.stage != stage:
-        cloud = None
-    client = client_factory(cloud.endpoint_url) if cloud else boto3.client
-    signer = f"the local cloud at {cloud.endpoint_url}" if cloud else f"stage {stage} on AWS"
-    try:
-        keys = read_keys(stage, client("ssm"))
-    except (BotoCoreError, ClientError) as error:
-        raise TokenError(f"the signing keys of {signer} cannot be read: {error}") from None
+    signer, keys = source.read()
     token = mint_token(keys, subject, scopes=scopes, locations=locations, lifetime_seconds=days * DAY_SECONDS)
     print(f"signed for {signer}", file=sys.stderr)
     print(token)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from chalicelib.errors import ValidationError
 from ops.__main__ import main as operate
-from ops.exit_codes import exit_code_of
+from ops.exit_codes import OneLineParser, exit_code_of
 from ops.running_cloud import HOST, find_cloud
 from simulator.clock import Clock
 from simulator.run_command import run_sensors
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str], clock: Clock 
 
 def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     """Return the parser of all commands; the environment gives the stage where no option does."""
-    parser = argparse.ArgumentParser(prog="python -m simulator", description="Sensors that post to an API.")
+    parser = OneLineParser(prog="python -m simulator", description="Sensors that post to an API.")
     commands = parser.add_subparsers(title="commands", required=True)
     run = commands.add_parser("run", help="post readings to an API")
     run.add_argument("--config", type=Path, default=_FOLDER / "config.yaml", metavar="FILE.yaml")

@@ -5,7 +5,7 @@ import pytest
 
 from simulator.__main__ import main
 from tests.factories import posted
-from tests.functional.conftest import SIGNING_KEYS
+from tests.functional.conftest import REGION, SIGNING_KEYS
 from tests.functional.test_post_readings import assert_refused
 
 
@@ -58,14 +58,16 @@ def test_what_no_token_could_say_is_an_error_that_names_the_option(mint, options
     assert error.startswith(f"error: {field}")
 
 
-@pytest.mark.parametrize(
-    "options", [["--scope", "readings:read", "--subject", "x"], ["--days", "x", "--subject", "x"], []]
-)
+@pytest.mark.parametrize("options", [["--scope", "readings:read"], ["--days", "x"]])
 def test_what_is_no_choice_of_an_option_is_refused_by_its_name(mint, capsys, options):
     with pytest.raises(SystemExit) as ended:
-        mint(*options)
+        mint("--subject", "x", *options)
     assert ended.value.code == 2
-    assert (options[0] if options else "--subject") in capsys.readouterr().err
+    assert options[0] in capsys.readouterr().err
+
+
+def test_a_token_for_nobody_is_an_error_that_says_how_to_name_somebody(mint):
+    assert "`make token SUBJECT=gateway-7`" in mint()[2]
 
 
 def test_a_stage_that_is_not_deployed_is_named(mint):
@@ -76,4 +78,33 @@ def test_no_region_is_an_error_and_no_traceback(mint, monkeypatch):
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     code, _, error = mint("--subject", "x")
     assert code == 2
-    assert error.startswith("error: the signing keys of stage dev on AWS cannot be read: ")
+    assert error.startswith("error: the signing keys of stage dev cannot be read: You must specify a region.")
+
+
+def test_the_region_is_taken_from_where_a_deployment_takes_it(stage, monkeypatch, capsys):
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert main(["token", "--aws", "--subject", "x"], {"AWS_REGION": REGION}) == 0
+    assert capsys.readouterr().err == "signed for stage dev on AWS\n"
+
+
+def test_a_profile_that_does_not_exist_is_an_error_and_no_traceback(mint, monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "nosuch")
+    code, _, error = mint("--subject", "x")
+    assert code == 2
+    assert "The config profile (nosuch) could not be found" in error
+    assert "\n" not in error
+
+
+def test_without_a_local_cloud_it_is_said_how_to_start_one_and_what_aws_needs(stage, monkeypatch, capsys):
+    monkeypatch.setattr("ops.tokens.find_cloud", lambda: None)
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert main(["token", "--subject", "x"], {}) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: no local cloud of stage dev runs here: start one with `make cloud`; nor on AWS: ")
+    assert "set AWS_REGION, and sign in or set AWS_PROFILE" in error
+    assert error.count("\n") == 1
+
+
+def test_what_is_left_of_a_local_cloud_in_a_shell_is_no_way_to_aws(stage, capsys):
+    assert main(["token", "--aws", "--subject", "x"], {"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"}) == 2
+    assert "`unset AWS_ENDPOINT_URL`" in capsys.readouterr().err

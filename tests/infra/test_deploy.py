@@ -11,6 +11,7 @@ from moto import mock_aws
 
 from ops import deploy as deployment
 from ops.deploy import DeployError, Target, check
+from ops.runtime import Runtime, RuntimeChangeError
 from tests.infra.terraform_files import INFRA, load
 
 NOTE = json.dumps(
@@ -82,6 +83,17 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
 
 
 TARGET = Target("dev", "us-east-1", "states")
+SAME, FIRST, OTHER = (Runtime("python3.13", deployed) for deployed in ("python3.13", None, "python3.11"))
+
+
+def disagree(question: str) -> bool:
+    raise AssertionError(question)
+
+
+def planned(plan_file: Path, runtime: Runtime = SAME) -> None:
+    """Leave what `plan` does."""
+    plan_file.write_text("a plan")
+    runtime.write(plan_file)
 
 
 def remembered(s3: Any) -> list[str]:
@@ -119,38 +131,39 @@ def test_a_terraform_too_old_is_named(account: Any, tmp_path: Path) -> None:
 
 
 def test_the_application_follows_its_resources(s3: Any, tools: Tools) -> None:
-    deployment.deploy(TARGET, s3, None)
+    deployment.deploy(TARGET, s3, SAME, None, disagree)
     assert tools.asked == ["terraform init", "terraform apply", "chalice deploy", "terraform apply"]
     assert remembered(s3) == ["thermonet/dev/chalice-deployed.json"]
 
 
 def test_the_limits_of_the_api_follow_its_first_deployment_and_stay(s3: Any, tools: Tools, tmp_path: Path) -> None:
-    deployment.deploy(TARGET, s3, None)
+    deployment.deploy(TARGET, s3, SAME, None, disagree)
     _, first, _, last = tools.options
     assert not [option for option in first if "api_id" in option]
     assert {"-target=aws_api_gateway_method_settings.throttling", "-var=api_id=a1b2c3"} <= set(last)
     TARGET.remembered_by_chalice.unlink()
-    deployment.plan(TARGET, s3, tmp_path / "plan")
+    deployment.plan(TARGET, s3, SAME, tmp_path / "plan")
     assert "-var=api_id=a1b2c3" in tools.options[-1]
 
 
 def test_a_deployment_tells_terraform_every_variable(s3: Any, tools: Tools, tmp_path: Path) -> None:
     s3.put_object(Bucket="states", Key=TARGET.remembered_key, Body=NOTE.encode())
-    deployment.plan(TARGET, s3, tmp_path / "plan")
+    deployment.plan(TARGET, s3, SAME, tmp_path / "plan")
     given = {option.removeprefix("-var=").partition("=")[0] for option in tools.options[-1] if "-var=" in option}
     # One that is not given falls back to its default, and takes back what was deployed with another value.
     assert given == {name for block in load(INFRA / "variables.tf")["variable"] for name in block}
 
 
 def test_a_plan_is_applied_as_it_is(s3: Any, tools: Tools, tmp_path: Path) -> None:
-    deployment.deploy(TARGET, s3, tmp_path / "plan")
+    planned(tmp_path / "plan")
+    deployment.deploy(TARGET, s3, SAME, tmp_path / "plan", disagree)
     assert tools.options[1][2:] == ["apply", "-input=false", str(tmp_path / "plan")]
 
 
 def test_what_a_failed_deployment_has_made_is_remembered(s3: Any, tools: Tools) -> None:
     tools.failing = "chalice deploy"
     with pytest.raises(DeployError):
-        deployment.deploy(TARGET, s3, None)
+        deployment.deploy(TARGET, s3, SAME, None, disagree)
     assert remembered(s3) == ["thermonet/dev/chalice-deployed.json"]
 
 
@@ -187,7 +200,9 @@ def test_the_zip_of_the_dead_letter_function_is_there_whenever_terraform_is_aske
     if command == "destroy":
         deployment.destroy(TARGET, s3, account.client("logs", region_name="us-east-1"))
     else:
-        getattr(deployment, command)(TARGET, s3, tmp_path / "plan")
+        planned(tmp_path / "plan")
+        more = [disagree] if command == "deploy" else []
+        getattr(deployment, command)(TARGET, s3, SAME, tmp_path / "plan", *more)
     assert tools.zip_is_there
     assert all(tools.zip_is_there)
 
@@ -195,4 +210,52 @@ def test_the_zip_of_the_dead_letter_function_is_there_whenever_terraform_is_aske
 def test_prod_is_not_destroyed(s3: Any, tools: Tools) -> None:
     with pytest.raises(DeployError, match="prod is protected"):
         deployment.destroy(Target("prod", "us-east-1", "states"), s3, None)
+    assert tools.asked == []
+
+
+@pytest.mark.parametrize(
+    ("runtime", "said"), [(SAME, "python3.13"), (FIRST, "python3.13"), (OTHER, "python3.13, instead of python3.11")]
+)
+def test_a_deployment_and_a_plan_say_which_runtime_it_will_be(
+    s3: Any, tools: Tools, tmp_path: Path, capsys: pytest.CaptureFixture[str], runtime: Runtime, said: str
+) -> None:
+    deployment.deploy(TARGET, s3, runtime, None, lambda _: True)
+    deployment.plan(TARGET, s3, runtime, tmp_path / "plan")
+    assert capsys.readouterr().out == f"Runtime of the functions: {said}\n" * 2
+
+
+def test_a_stages_runtime_changes_only_when_somebody_agrees(s3: Any, tools: Tools) -> None:
+    asked: list[str] = []
+    with pytest.raises(RuntimeChangeError, match=r"^runtime: python3\.11 stays"):
+        deployment.deploy(TARGET, s3, OTHER, None, lambda question: bool(asked.append(question)))
+    assert asked == ["Change the runtime of the functions from python3.11 to python3.13?"]
+    assert tools.asked == []
+    deployment.deploy(TARGET, s3, OTHER, None, lambda _: True)
+    assert "chalice deploy" in tools.asked
+
+
+def test_a_plan_is_applied_with_the_runtime_that_it_has_told_and_no_other(
+    s3: Any, tools: Tools, tmp_path: Path
+) -> None:
+    deployment.plan(TARGET, s3, OTHER, tmp_path / "plan.tfplan")
+    (tmp_path / "plan.tfplan").write_text("as terraform writes it")
+    tools.asked.clear()
+    with pytest.raises(RuntimeChangeError, match=r"python3\.13 is planned, and this Python would deploy python3\.12"):
+        deployment.deploy(TARGET, s3, Runtime("python3.12", "python3.11"), tmp_path / "plan.tfplan", disagree)
+    assert tools.asked == []
+    deployment.deploy(TARGET, s3, OTHER, tmp_path / "plan.tfplan", disagree)
+    assert "chalice deploy" in tools.asked
+
+
+def test_a_plan_that_is_not_there_or_cannot_be_written_is_named_before_anything_happens(
+    s3: Any, tools: Tools, tmp_path: Path
+) -> None:
+    with pytest.raises(DeployError, match=r"`make plan STAGE=dev` writes one$"):
+        deployment.deploy(TARGET, s3, SAME, tmp_path / "plan", disagree)
+    (tmp_path / "plan").write_text("a plan")
+    with pytest.raises(RuntimeChangeError, match=r"plan\.runtime is missing"):
+        deployment.deploy(TARGET, s3, SAME, tmp_path / "plan", disagree)
+    for unwritable in (tmp_path, tmp_path / "nowhere" / "plan"):
+        with pytest.raises(DeployError, match="cannot be written"):
+            deployment.plan(TARGET, s3, SAME, unwritable)
     assert tools.asked == []
