@@ -2,12 +2,15 @@
 
 import io
 import sys
+from fnmatch import fnmatch
 
 import boto3
 import pytest
+import yaml
 from moto import mock_aws
 
 from ops.__main__ import _agrees, main
+from ops.project import PROJECT
 from ops.runtime import Runtime, find_runtime
 
 ENVIRONMENT = {"AWS_REGION": "us-east-1", "STATE_BUCKET": "states"}
@@ -52,3 +55,10 @@ def test_a_profile_that_does_not_exist_is_one_line(
     monkeypatch.setenv("AWS_PROFILE", "nosuch")
     assert main([command, "dev"], ENVIRONMENT) == 1
     assert capsys.readouterr().err == "error: The config profile (nosuch) could not be found\n"
+
+
+def test_the_deploy_workflow_hands_the_plan_on_with_all_that_is_beside_it() -> None:
+    jobs = yaml.safe_load((PROJECT / ".github" / "workflows" / "deploy.yaml").read_text())["jobs"]
+    (kept,) = [step["with"]["path"] for step in jobs["plan"]["steps"] if "upload-artifact" in step.get("uses", "")]
+    pattern = kept.replace("${{ inputs.stage }}", "dev")
+    assert all(fnmatch(f".local/{name}", pattern) for name in ("dev.tfplan", "dev.runtime"))

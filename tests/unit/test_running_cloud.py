@@ -1,7 +1,12 @@
 """Clients of a local cloud, whatever the developer has set up for AWS; and what leads to one."""
 
+import os
+
 import pytest
 
+from localcloud import serve
+from ops import packaging
+from ops.project import PROJECT
 from ops.running_cloud import client_factory, leads_to_this_machine
 
 EMULATOR = "http://127.0.0.1:4566"
@@ -60,3 +65,17 @@ def test_an_endpoint_on_this_machine_is_told_with_what_to_unset(address):
 @pytest.mark.parametrize("address", ["https://sqs.eu-central-1.amazonaws.com", "https://localhost.example.org", ""])
 def test_an_endpoint_elsewhere_is_nobodys_business(address):
     assert leads_to_this_machine({"AWS_ENDPOINT_URL": address}) is None
+
+
+def test_what_chalice_does_for_a_local_cloud_reads_nothing_of_the_developers_aws_settings(tmp_path, monkeypatch):
+    environments = []
+    monkeypatch.setenv("AWS_PROFILE", "nosuch")
+    monkeypatch.setattr("os.chdir", lambda _: None)
+    monkeypatch.setattr("os.execve", lambda _program, _arguments, environment: environments.append(environment))
+    serve._become_chalice_local("dev", 8000, {"AWS_ENDPOINT_URL": EMULATOR})
+    monkeypatch.setattr(packaging, "_run", lambda *_, env, **__: environments.append(env) or "")
+    packaging._run_chalice("dev", [PROJECT / ".chalice" / "config.json"], tmp_path, tmp_path / "package", None)
+    assert len(environments) == 2
+    for environment in environments:
+        assert "AWS_PROFILE" not in environment
+        assert environment["AWS_CONFIG_FILE"] == environment["AWS_SHARED_CREDENTIALS_FILE"] == os.devnull
