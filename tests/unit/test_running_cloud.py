@@ -73,7 +73,7 @@ def test_what_chalice_does_for_a_local_cloud_reads_nothing_of_the_developers_aws
     monkeypatch.setattr("os.chdir", lambda _: None)
     monkeypatch.setattr("os.execve", lambda _program, _arguments, environment: environments.append(environment))
     serve._become_chalice_local("dev", 8000, {"AWS_ENDPOINT_URL": EMULATOR})
-    monkeypatch.setattr(packaging, "_run", lambda *_, env, **__: environments.append(env) or "")
+    monkeypatch.setattr(packaging, "run", lambda *_, env, **__: environments.append(env) or "")
     packaging._run_chalice("dev", [PROJECT / ".chalice" / "config.json"], tmp_path, tmp_path / "package", None)
     assert len(environments) == 2
     for environment in environments:
