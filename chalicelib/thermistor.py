@@ -59,6 +59,9 @@ class StatusLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"{' < '.join(self.__struct_fields__)} must hold")
 
 
+_LIMITED = tuple(Status(name) for name in StatusLimits.__struct_fields__)
+
+
 class Thermistor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A kind of thermistor: its curve, where the curve is valid, and how its temperatures are judged."""
 
@@ -88,9 +91,10 @@ class Thermistor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def status(self, temperature_celsius: float) -> Status:
         """Judge a temperature in °C against the limits."""
-        limits = structs.asdict(self.status_below_celsius)
-        below = (Status(name) for name, limit in limits.items() if temperature_celsius < limit)
-        return next(below, Status.TEMPERATURE_CRITICAL)
+        for status, limit in zip(_LIMITED, structs.astuple(self.status_below_celsius), strict=True):
+            if temperature_celsius < limit:
+                return status
+        return Status.TEMPERATURE_CRITICAL
 
     def _reciprocal_kelvin(self, resistance_ohm: float) -> float:
         log_resistance = math.log(resistance_ohm)

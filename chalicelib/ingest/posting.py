@@ -19,6 +19,9 @@ from chalicelib.measurements import Measurement
 from chalicelib.thermistor import Status, Thermistor
 from chalicelib.validation import decode_body
 
+# What is queued of a reading beside its answer.
+_FROM_READING = sorted({*Reading.__struct_fields__} & {*Measurement.__struct_fields__} - {*Answer.__struct_fields__})
+
 
 class Ingest:
     """Accepts readings: validates, drops repeats, latches broken sensors, queues temperatures, alerts."""
@@ -114,5 +117,5 @@ class Ingest:
 
 
 def _measurement(reading: Reading, answer: Answer) -> Measurement:
-    known = {**structs.asdict(reading), **structs.asdict(answer), "value": reading.resistance_ohm}
-    return Measurement(**{name: known[name] for name in Measurement.__struct_fields__})
+    from_reading = {name: getattr(reading, name) for name in _FROM_READING}
+    return Measurement(**structs.asdict(answer), **from_reading, value=reading.resistance_ohm)
