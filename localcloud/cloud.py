@@ -20,7 +20,7 @@ from ops.packaging import build_package
 from ops.project import LOCAL_FOLDER, REGION
 from ops.running_cloud import ClientFactory, Resources, client_factory
 from ops.tokens import DAY_SECONDS, mint_token, read_keys
-from ops.wheels import Target
+from ops.wheels import Platform
 
 _WAIT_SECONDS = 120
 _TOKEN_SECONDS = 30 * DAY_SECONDS
@@ -177,18 +177,18 @@ def deploy_stage(
     schedule: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
     resources: Resources | None = None,
-    target: Target | None = None,
+    platform: Platform | None = None,
 ) -> Cloud:
     """Put a stage into a running emulator, on resources of its own unless some are given; raises ThermonetError.
 
-    `target` is what its package is for, where that is not what this machine can run.
+    `platform` is what its package is for, where that is not what this machine can run.
     """
     client = client_factory(emulator.endpoint_url)
     if resources is None:
         on_step("Creating the resources")
         resources = create_resources(stage, load_settings(stage), client)
     on_step("Packaging the application")
-    package = build_package(stage, target or Target.of_local_cloud())
+    package = build_package(stage, platform or Platform.of_local_cloud())
     on_step("Deploying the application")
     api_url = emulator.endpoint_url + deploy(stage, package, client, schedule=schedule)
     on_step("Waiting for the API")

@@ -18,7 +18,7 @@ from ops.packaging import build_package, build_triage
 from ops.project import LOCAL_FOLDER
 from ops.runtime import RuntimeChangeError, find_runtime
 from ops.tokens import KeySource, print_token
-from ops.wheels import Target, build_wheels
+from ops.wheels import Platform, build_wheels
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -103,8 +103,8 @@ def _package(options: argparse.Namespace, _environment: Mapping[str, str]) -> in
 
 
 def _wheels(_options: argparse.Namespace, _environment: Mapping[str, str]) -> int:
-    build_wheels(Target.LAMBDA)
-    build_wheels(Target.of_local_cloud())
+    build_wheels(Platform.LAMBDA)
+    build_wheels(Platform.of_local_cloud())
     return 0
 
 

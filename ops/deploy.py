@@ -21,6 +21,7 @@ from ops.packaging import build_triage
 from ops.project import PROJECT
 from ops.running_cloud import leads_to_this_machine
 from ops.runtime import Runtime
+from ops.wheels import Platform, build_wheels, pip_environment
 
 _INFRA = PROJECT / "infra"
 _TERRAFORM_AT_LEAST = (1, 11)
@@ -176,12 +177,14 @@ def _terraform(target: Target, *arguments: str) -> None:
 
 def _chalice(target: Target, command: str) -> None:
     chalice = Path(sys.executable).with_name("chalice")
-    _run([str(chalice), "--project-dir", str(PROJECT), command, "--stage", target.stage], target)
+    # The same wheels whatever machine this is: it could not run them.
+    wheels = pip_environment(build_wheels(Platform.LAMBDA))
+    _run([str(chalice), "--project-dir", str(PROJECT), command, "--stage", target.stage], target, wheels)
 
 
-def _run(command: list[str], target: Target) -> None:
+def _run(command: list[str], target: Target, variables: Mapping[str, str] | None = None) -> None:
     environment = {**os.environ, "AWS_REGION": target.region, "AWS_DEFAULT_REGION": target.region}
-    environment["THERMONET_STAGE"] = target.stage
+    environment |= {"THERMONET_STAGE": target.stage, **(variables or {})}
     finished = subprocess.run(command, env=environment, cwd=PROJECT, check=False)
     if finished.returncode != 0:
         raise DeployError(f"{' '.join(command[:3])}: failed with {finished.returncode}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.project import LOCAL_FOLDER, NO_AWS_FILES, PROJECT, REGION
-from ops.wheels import PackagingError, Target, appearing_whole, build_wheels, digest_of, pip_environment, run
+from ops.wheels import PackagingError, Platform, appearing_whole, build_wheels, digest_of, pip_environment, run
 
 _PACKAGES_KEPT = 6
 # Chalice's own name of the code, by which it takes what is built already.
@@ -40,11 +40,11 @@ class Package:
         return self.folder / "sam.json"
 
 
-def build_package(stage: str, target: Target = Target.LAMBDA) -> Package:
+def build_package(stage: str, platform: Platform = Platform.LAMBDA) -> Package:
     """Build the package of a stage, or find it built from the same sources; raises PackagingError."""
     sources, packages = list(_sources()), LOCAL_FOLDER / "packages"
     with _one_at_a_time(packages):
-        wheels = build_wheels(target)
+        wheels = build_wheels(platform)
         fingerprint = _fingerprint(sources, wheels)
         folder = packages / f"{stage}-{fingerprint}"
         if not folder.exists():

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import os
-import platform
+import platform as host
 import shutil
 import subprocess
 import sys
@@ -25,14 +25,14 @@ _LAMBDA_PLATFORMS = (*(f"manylinux_2_{minor}_x86_64" for minor in range(26, 16, 
 _BUILD = "1lambda"
 
 
-class Target(StrEnum):
+class Platform(StrEnum):
     """What packaged code runs on."""
 
     LAMBDA = "lambda"
     THIS_MACHINE = "this-machine"
 
     @classmethod
-    def of_local_cloud(cls, system: str = platform.system(), machine: str = platform.machine()) -> "Target":
+    def of_local_cloud(cls, system: str = host.system(), machine: str = host.machine()) -> "Platform":
         """Return what the local cloud's packages are for: Lambda, where this machine runs the same."""
         return cls.LAMBDA if (system, machine) == ("Linux", "x86_64") else cls.THIS_MACHINE
 
@@ -42,28 +42,28 @@ class PackagingError(ThermonetError):
 
 
 def build_wheels(
-    target: Target, lock: Path = PROJECT / "requirements" / "runtime.txt", local_folder: Path = LOCAL_FOLDER
+    platform: Platform, lock: Path = PROJECT / "requirements" / "runtime.txt", local_folder: Path = LOCAL_FOLDER
 ) -> Path:
-    """Collect the wheels that a target can run into a folder, so that packaging needs no network after that.
+    """Collect the wheels that a platform can run into a folder, so that packaging needs no network after that.
 
-    Returns the folder; raises PackagingError when a requirement has no wheel for the target.
+    Returns the folder; raises PackagingError when a requirement has no wheel for it.
     """
     digest = digest_of([lock.read_bytes(), Path(__file__).read_bytes()])
-    folder = local_folder / "wheels" / f"{target}-{sys.implementation.cache_tag}-{digest}"
+    folder = local_folder / "wheels" / f"{platform}-{sys.implementation.cache_tag}-{digest}"
     if not folder.exists():
         with appearing_whole(folder) as unfinished:
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--require-hashes"]
-            platforms = [f"--platform={name}" for name in _LAMBDA_PLATFORMS] if target is Target.LAMBDA else []
+            platforms = [f"--platform={name}" for name in _LAMBDA_PLATFORMS] if platform is Platform.LAMBDA else []
             run([*pip, f"--requirement={lock}", f"--dest={unfinished}", *platforms])
             with ThreadPoolExecutor(os.cpu_count()) as workers:
                 list(workers.map(_fit_for_packaging, list(unfinished.glob("*.whl"))))
-                if target is Target.THIS_MACHINE:
+                if platform is Platform.THIS_MACHINE:
                     list(
                         workers.map(_call_it_lambdas, set(unfinished.glob("*.whl")) - set(unfinished.glob("*-any.whl")))
                     )
-        for outdated in set(folder.parent.glob(f"{target}-{sys.implementation.cache_tag}-*")) - {folder}:
+        for outdated in set(folder.parent.glob(f"{platform}-{sys.implementation.cache_tag}-*")) - {folder}:
             shutil.rmtree(outdated, ignore_errors=True)
-    if target is Target.LAMBDA:
+    if platform is Platform.LAMBDA:
         # requirements.txt names the link, so that a plain `chalice package` takes the same wheels.
         link = local_folder / "lambda-wheels"
         new_link = link.with_name(f".{link.name}-{os.getpid()}")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from localcloud.cloud import Cloud, deploy_stage, local_cloud
-from ops.wheels import Target
+from ops.wheels import Platform
 from tests.e2e.browser import Page, open_browser
 from tests.e2e.cloud_tools import chalice_local
 from tests.e2e.stub_api import AVERAGES, StubApi, serve
@@ -32,7 +32,7 @@ def cloud() -> Iterator[Cloud]:
 @pytest.fixture(scope="session")
 def prod_beside_dev(cloud: Cloud) -> Cloud:
     """Stage prod in the same account, packaged as it is on a machine that cannot run Lambda's wheels."""
-    return deploy_stage("prod", cloud.emulator, target=Target.THIS_MACHINE)
+    return deploy_stage("prod", cloud.emulator, platform=Platform.THIS_MACHINE)
 
 
 @pytest.fixture(scope="session")

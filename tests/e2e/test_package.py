@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 from ops.packaging import Package, build_package
 from ops.project import PROJECT
-from ops.wheels import KEPT_SERVICES, PackagingError, Target, build_wheels
+from ops.wheels import KEPT_SERVICES, PackagingError, Platform, build_wheels
 
 # What each requirement is imported as; a new requirement needs its line here.
 MODULES = {
@@ -55,7 +55,7 @@ def package() -> Package:
 @pytest.fixture(scope="module")
 def for_this_machine() -> Package:
     """The local cloud's package on a machine that cannot run what Lambda runs, made here."""
-    return build_package("dev", Target.THIS_MACHINE)
+    return build_package("dev", Platform.THIS_MACHINE)
 
 
 @pytest.fixture(scope="module")
@@ -112,16 +112,16 @@ def test_a_foreign_machine_gets_the_same_package_but_for_what_the_wheels_are_cal
 
 
 @pytest.mark.parametrize(
-    ("system", "machine", "target"),
+    ("system", "machine", "platform"),
     [
-        ("Linux", "x86_64", Target.LAMBDA),
-        ("Linux", "aarch64", Target.THIS_MACHINE),
-        ("Darwin", "x86_64", Target.THIS_MACHINE),
-        ("Darwin", "arm64", Target.THIS_MACHINE),
+        ("Linux", "x86_64", Platform.LAMBDA),
+        ("Linux", "aarch64", Platform.THIS_MACHINE),
+        ("Darwin", "x86_64", Platform.THIS_MACHINE),
+        ("Darwin", "arm64", Platform.THIS_MACHINE),
     ],
 )
-def test_the_local_cloud_gets_lambdas_wheels_where_they_run(system: str, machine: str, target: Target) -> None:
-    assert Target.of_local_cloud(system, machine) is target
+def test_the_local_cloud_gets_lambdas_wheels_where_they_run(system: str, machine: str, platform: Platform) -> None:
+    assert Platform.of_local_cloud(system, machine) is platform
 
 
 def test_every_wheel_is_made_for_lambda(unpacked: Path) -> None:
@@ -197,5 +197,5 @@ def test_a_requirement_that_no_wheel_fulfils_is_an_error(tmp_path: Path, monkeyp
     lock = tmp_path / "runtime.txt"
     lock.write_text(f"thermonet-needs-what-is-not-there==1 --hash=sha256:{64 * '0'}\n")
     with pytest.raises(PackagingError, match="thermonet-needs-what-is-not-there"):
-        build_wheels(Target.LAMBDA, lock, tmp_path)
+        build_wheels(Platform.LAMBDA, lock, tmp_path)
     assert not list((tmp_path / "wheels").iterdir())

@@ -1,7 +1,7 @@
 """A deployment names what it lacks before it begins, and forgets nothing that it has made."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from moto import mock_aws
 from ops import deploy as deployment
 from ops.deploy import DeployError, Target, check
 from ops.runtime import Runtime, RuntimeChangeError
+from ops.wheels import Platform, build_wheels, pip_environment
 from tests.infra.terraform_files import INFRA, load
 
 NOTE = json.dumps(
@@ -33,16 +34,18 @@ class Tools:
         self.options: list[list[str]] = []
         self.zip_is_there: list[bool] = []
         self.failing = ""
+        self.packaging: dict[str, str] = {}
         self._note = note
         self._zip = infra / "dead_letter_triage.zip"
 
-    def run(self, command: list[str], _target: Target) -> None:
+    def run(self, command: list[str], _target: Target, variables: Mapping[str, str] | None = None) -> None:
         tool = Path(command[0]).name
         self.asked.append(f"{tool} {command[2] if tool == 'terraform' else command[3]}")
         self.options.append(command)
         if tool == "terraform":
             self.zip_is_there.append(self._zip.exists())
         if self.asked[-1] == "chalice deploy":
+            self.packaging = dict(variables or {})
             self._note.parent.mkdir(parents=True, exist_ok=True)
             self._note.write_text(NOTE)
         if self.asked[-1] == self.failing:
@@ -134,6 +137,13 @@ def test_the_application_follows_its_resources(s3: Any, tools: Tools) -> None:
     deployment.deploy(TARGET, s3, SAME, None, disagree)
     assert tools.asked == ["terraform init", "terraform apply", "chalice deploy", "terraform apply"]
     assert remembered(s3) == ["thermonet/dev/chalice-deployed.json"]
+
+
+def test_every_machine_deploys_the_wheels_that_lambda_runs_and_no_others(s3: Any, tools: Tools) -> None:
+    deployment.deploy(TARGET, s3, SAME, None, disagree)
+    assert tools.packaging == pip_environment(build_wheels(Platform.LAMBDA))
+    assert tools.packaging["PIP_NO_INDEX"] == "1"
+    assert {name.rpartition("_x86_64")[1] for name in tools.packaging["PIP_PLATFORM"].split()} == {"_x86_64"}
 
 
 def test_the_limits_of_the_api_follow_its_first_deployment_and_stay(s3: Any, tools: Tools, tmp_path: Path) -> None:
