@@ -47,16 +47,17 @@ def create_resources(stage: str, settings: Settings, client: ClientFactory) -> R
     ledger = _create_table(client("dynamodb"), f"{prefix}-analytics-runs", "id")
     # The functions will have these: the workflow is created before them.
     functions = f"arn:aws:lambda:{client('lambda').meta.region_name}:{account_id}:function"
+    text = WORKFLOW_PATH.read_text(encoding="utf-8")
     values = {
         f"{function}_arn": f"{functions}:{function_name(stage, function)}"
-        for function in ("receiver", "reporter", "summarizer")
+        for function in re.findall(r"\$\{(\w+)_arn\}", text)
     } | {
         "topic_arn": topic_arn,
         "ledger_table": ledger,
         "bucket": bucket,
         "max_concurrency": settings.analytics.max_concurrency,
     }
-    definition = render_workflow(WORKFLOW_PATH.read_text(encoding="utf-8"), values)
+    definition = render_workflow(text, values)
     resources = Resources(
         registry_table=_create_table(client("dynamodb"), f"{prefix}-sensor-registry", "sensor_id"),
         idempotency_table=_create_table(client("dynamodb"), f"{prefix}-idempotency", "id", expiring="expiration"),

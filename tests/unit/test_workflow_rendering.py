@@ -1,16 +1,14 @@
 """The workflow file becomes a definition that Step Functions takes."""
 
 import json
+import re
 
 import pytest
 
 from localcloud.stack import WORKFLOW_PATH, StackError, render_workflow
 
 VALUES: dict[str, str | int] = {
-    "receiver_arn": "arn:receiver",
-    "reporter_arn": "arn:reporter",
-    "summarizer_arn": "arn:summarizer",
-    "topic_arn": "arn:topic",
+    **{name: f"arn:{name}" for name in re.findall(r"\$\{(\w+_arn)\}", WORKFLOW_PATH.read_text())},
     "ledger_table": "runs",
     "bucket": "data",
     "max_concurrency": 7,
