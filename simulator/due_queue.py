@@ -90,6 +90,11 @@ class DueQueue:
             self._closed = True
             self._changed.notify_all()
 
+    def overdue_us(self) -> int:
+        """Tell for how many microseconds the first of the waiting readings has been due; 0 when none is."""
+        with self._changed:
+            return max(0, self._stopwatch.elapsed_us() - self._due[0][0]) if self._due else 0
+
     def count_left(self) -> int:
         """Count the readings due by now or by the end of the run that were not handed out.
 

@@ -13,10 +13,12 @@ COLUMNS = ("sensor_id", "location_id", "value", "http_status", "status", "temper
 class Dump:
     """An open CSV file; a row waits in memory until those sent before it are written.
 
-    Not safe for use by several threads at once. Raises OSError when the file cannot be written.
+    Its folder is made if need be. Not safe for use by several threads at once. Raises OSError when the file cannot be
+    written.
     """
 
     def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("w", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file, lineterminator="\n")
         self._writer.writerow(COLUMNS)

@@ -58,7 +58,8 @@ def simulate(
         recorder = Recorder(open_dump, Checker(thermistor, sensors_are_new=sensors_are_new))
         crew = Crew(queue, config.load.batch_size, DeviceClock(clock.now(), config.timer), recorder, stopwatch)
         crew.run(clients, should_stop, on_progress)
-        return recorder.summarize(seed, stopwatch.elapsed_us() / 1e6, not_sent=queue.count_left())
+        elapsed_seconds, not_sent = stopwatch.elapsed_us() / 1e6, queue.count_left()
+        return recorder.summarize(seed, elapsed_seconds, not_sent, interrupted=should_stop())
 
 
 class DeviceClock:
@@ -92,15 +93,17 @@ class Recorder:
                 if self._dump is not None:
                     self._dump.add(turn.number, exchange)
 
-    def progress(self, elapsed_seconds: float) -> Progress:
-        """Return how far the run has come."""
+    def progress(self, elapsed_seconds: float, late_seconds: float) -> Progress:
+        """Return how far the run has come, and by how much it is late."""
         with self._lock:
-            return self._tally.progress(elapsed_seconds)
+            return self._tally.progress(elapsed_seconds, late_seconds)
 
-    def summarize(self, seed: int, elapsed_seconds: float, not_sent: int) -> Summary:
+    def summarize(self, seed: int, elapsed_seconds: float, not_sent: int, *, interrupted: bool) -> Summary:
         """Close the books."""
         with self._lock:
-            return self._tally.summarize(seed, elapsed_seconds, not_sent, self._checker.broken_before)
+            return self._tally.summarize(
+                seed, elapsed_seconds, not_sent, self._checker.broken_before, interrupted=interrupted
+            )
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ class Crew:
             workers = [pool.submit(self._work, client) for client in clients]
             try:
                 while not _is_finished(workers) and not should_stop():
-                    on_progress(self.recorder.progress(self.stopwatch.elapsed_us() / 1e6))
+                    elapsed_us, overdue_us = self.stopwatch.elapsed_us(), self.queue.overdue_us()
+                    on_progress(self.recorder.progress(elapsed_us / 1e6, overdue_us / 1e6))
             finally:
                 self.queue.close()
                 if wait(workers, timeout=INTERRUPT_GRACE_SECONDS).not_done:

@@ -16,6 +16,8 @@ from simulator.messages import SUCCESS, Exchange
 MISMATCHES_SHOWN = 5
 # Less is not worth telling.
 _LATE_SECONDS = 1.0
+# A server that keeps up leaves nothing but a few readings of the last moment, if it hesitates just then.
+NOT_SENT_SHARE_MAX = 0.01
 
 
 class Progress(Struct, frozen=True):
@@ -48,6 +50,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     mismatch_examples: Sequence[Mismatch]
     broken_before: int
     not_sent: int
+    interrupted: bool
     late_seconds_max: float
     latency_seconds: Mapping[int, float]
     broken_sensors_by_location: Mapping[str, int]
@@ -73,6 +76,21 @@ class Summary(Struct, frozen=True, kw_only=True):
         return sum(self.by_status.values()) + self.failed + self.rightly_rejected
 
     @property
+    def due(self) -> int:
+        """Readings that were due, sent or not."""
+        return self.sent + self.not_sent
+
+    @property
+    def kept_up(self) -> bool:
+        """Whether the server took what was due; when a run is interrupted, what was waiting just then says nothing."""
+        return self.interrupted or self.not_sent <= NOT_SENT_SHARE_MAX * self.due
+
+    @property
+    def successful(self) -> bool:
+        """Whether the plan was carried out and every answer is the expected one."""
+        return self.kept_up and not self.failed and not self.mismatches
+
+    @property
     def readings_per_second(self) -> float:
         """Readings sent per second of the run."""
         return self.sent / self.elapsed_seconds if self.elapsed_seconds > 0 else 0.0
@@ -93,7 +111,6 @@ class Tally:
         self._latencies = array("d")
         self._broken_sensors: set[tuple[str, str]] = set()
         self._sent = 0
-        self._late_seconds = 0.0
         self._late_seconds_max = 0.0
 
     def add_request(self, latency_seconds: float) -> None:
@@ -104,7 +121,6 @@ class Tally:
         """Count an exchange that began `late_seconds` after it was due."""
         planned = exchange.delivery.planned
         self._sent += 1
-        self._late_seconds = late_seconds
         self._late_seconds_max = max(self._late_seconds_max, late_seconds)
         self._by_fault.update(_faults_of(planned))
         if verdict.mismatch is not None:
@@ -123,18 +139,20 @@ class Tally:
             self._by_error[kind] += 1
             self._examples.setdefault(kind, exchange.rejection or exchange.error or "")
 
-    def progress(self, elapsed_seconds: float) -> Progress:
-        """Return how far the run has come."""
+    def progress(self, elapsed_seconds: float, late_seconds: float) -> Progress:
+        """Return how far the run has come, when what is due next is so late."""
         return Progress(
             elapsed_seconds=elapsed_seconds,
             sent=self._sent,
             broken=self._by_status[Status.BROKEN],
             failed=self._by_error.total(),
             mismatches=self._mismatches,
-            late_seconds=self._late_seconds,
+            late_seconds=late_seconds,
         )
 
-    def summarize(self, seed: int, elapsed_seconds: float, not_sent: int, broken_before: int) -> Summary:
+    def summarize(
+        self, seed: int, elapsed_seconds: float, not_sent: int, broken_before: int, *, interrupted: bool = False
+    ) -> Summary:
         """Close the books of a run."""
         return Summary(
             seed=seed,
@@ -150,6 +168,7 @@ class Tally:
             mismatch_examples=tuple(self._mismatch_examples),
             broken_before=broken_before,
             not_sent=not_sent,
+            interrupted=interrupted,
             late_seconds_max=self._late_seconds_max,
             latency_seconds=measure_latency(self._latencies),
             broken_sensors_by_location=Counter(location for location, _ in self._broken_sensors),
@@ -187,15 +206,21 @@ def _lines(summary: Summary) -> Iterator[str]:
         yield f"latency {', '.join(latency)}"
     if summary.late_seconds_max >= _LATE_SECONDS:
         yield f"more was due than the server took: readings went up to {summary.late_seconds_max:.1f} s late"
-    if summary.not_sent:
-        least = "at least " if summary.not_sent == LEFT_COUNT_MAX else ""
-        yield f"{least}{summary.not_sent} due readings were not sent"
+    if summary.not_sent and summary.kept_up:
+        yield f"{summary.not_sent} due readings were not sent"
     yield from _mismatch_lines(summary)
+    if not summary.kept_up:
+        least = "at least " if summary.not_sent == LEFT_COUNT_MAX else ""
+        yield (
+            f"THE SERVER DID NOT KEEP UP: {least}{summary.not_sent} of {least}{summary.due} due readings were not sent;"
+            " larger batches or longer delays ask less of it"
+        )
 
 
 def _mismatch_lines(summary: Summary) -> Iterator[str]:
     if not summary.mismatches:
-        yield "every answer is the expected one" if not summary.failed else "no answer is a wrong one"
+        came = "" if summary.kept_up else " that came"
+        yield f"every answer{came} is the expected one" if not summary.failed else "no answer is a wrong one"
         return
     yield f"{summary.mismatches} ANSWERS ARE NOT AS EXPECTED, first:"
     for mismatch in summary.mismatch_examples:

@@ -1,5 +1,6 @@
 """The command `run` against a stub of the API on loopback: what is sent, answered, counted and dumped."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -55,11 +56,39 @@ def test_a_sensor_waits_for_the_answer_before_it_sends_its_next_reading(api, run
     assert not api.twice_at_a_time
 
 
-def test_readings_that_a_slow_server_left_unsent_are_told(api, run):
+def test_a_server_too_slow_for_the_plan_fails_the_run_in_one_line(api, run, tmp_path):
     api.respond = api.answer_after(0.3)
     code, output = run()
-    assert code == 0
-    assert "due readings were not sent" in output.out
+    verdict = output.out.splitlines()[-1]
+    due = re.match(r"THE SERVER DID NOT KEEP UP: (\d+) of (\d+) due readings were not sent; ", verdict)
+    assert code == 1
+    assert due
+    assert int(due[2]) - int(due[1]) == len(read_dump(tmp_path / "dump.csv"))
+    assert "every answer is the expected one" not in output.out
+
+
+def test_a_busy_server_that_refuses_is_told_by_its_refusals(api, run):
+    api.respond = lambda _: (503, {"Code": "ServiceUnavailableError", "Message": "try again"})
+    code, output = run()
+    assert code == 1
+    assert re.search(r"HTTP 503 +\d+   first: try again", output.out)
+    assert "every answer" not in output.out
+
+
+def test_the_caller_is_told_while_the_run_goes_on_by_how_much_it_is_late(api):
+    api.respond = api.answer_after(1)
+    config = SimulatorConfig(timer=TimerConfig(total_runtime_seconds=600), load=LoadConfig(workers=1))
+    seen = []
+    simulate(
+        config,
+        api.url,
+        THERMISTOR,
+        api.clock,
+        seed=1,
+        on_progress=seen.append,
+        should_stop=lambda: bool(seen) and seen[-1].late_seconds > 5,
+    )
+    assert seen[-1].late_seconds > 5
 
 
 def test_refused_readings_are_counted_with_the_first_reason_and_fail_the_run(api, run, tmp_path):
@@ -149,7 +178,7 @@ def test_a_token_goes_along_from_a_file_or_from_the_environment(api, run, tmp_pa
         ("meta: {sensors: [", [], "sensors.yaml: not valid YAML"),
         (CONFIG, ["--url", "nowhere"], "url: "),
         (CONFIG, ["--config", "missing.yaml"], "missing.yaml: "),
-        (CONFIG, ["--dump", "missing/folder/dump.csv"], "missing/folder/dump.csv"),
+        (CONFIG, ["--dump", "README.md/dump.csv"], "README.md"),
         (CONFIG, ["--token-file", "missing-token"], "missing-token"),
     ],
 )
@@ -176,6 +205,7 @@ def test_the_caller_is_told_how_far_the_run_has_come_and_can_end_it(api):
     )
     assert seen[-1].sent >= 20
     assert summary.sent == len(api.received)
+    assert summary.interrupted
 
 
 def test_an_error_of_the_dump_ends_the_run(api):

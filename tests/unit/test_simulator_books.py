@@ -1,6 +1,7 @@
 """The books of a run: summary and dump."""
 
 import csv
+import io
 import math
 import random
 from collections import Counter
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
+from rich.console import Console
 
 from chalicelib.errors import ValidationError
 from chalicelib.thermistor import Status
@@ -17,7 +19,8 @@ from simulator.client import parse_endpoint
 from simulator.dump import COLUMNS, Dump
 from simulator.faults import Malformation, PlannedReading
 from simulator.messages import Answer, Delivery, Exchange
-from simulator.summary import MISMATCHES_SHOWN, Tally, format_summary, measure_latency
+from simulator.progress import show_progress
+from simulator.summary import MISMATCHES_SHOWN, Progress, Tally, format_summary, measure_latency
 
 TIMESTAMP = "2026-03-01T12:00:00.000001Z"
 RIGHT = Verdict()
@@ -32,12 +35,12 @@ def exchange(http_status=200, status=Status.OK, temperature=20.1, sensor_id="7",
     return Exchange(delivery=Delivery(planned, TIMESTAMP), http_status=http_status, answer=answer, error=error, **more)
 
 
-def summary_of(exchanges, not_sent=0, verdict=RIGHT):
+def summary_of(exchanges, not_sent=0, verdict=RIGHT, interrupted=False):
     tally = Tally()
     for one in exchanges:
         tally.add_request(latency_seconds=0.01)
         tally.add(one, verdict, late_seconds=0.0)
-    return tally.summarize(seed=1, elapsed_seconds=2.0, not_sent=not_sent, broken_before=0)
+    return tally.summarize(seed=1, elapsed_seconds=2.0, not_sent=not_sent, broken_before=0, interrupted=interrupted)
 
 
 def test_every_reading_is_counted_once_by_status_or_by_error():
@@ -67,7 +70,42 @@ def test_the_summary_tells_counts_errors_latency_and_what_was_not_sent():
     assert words[words.index("BROKEN") + 1] == "0"
     assert "try later" in text
     assert "p50 10.0 ms, p95 10.0 ms, p99 10.0 ms" in text
+    assert "12 of 14 due readings were not sent" in text
+
+
+@pytest.mark.parametrize(("not_sent", "kept_up"), [(0, True), (1, True), (2, False), (9_901, False)])
+def test_a_server_keeps_up_that_leaves_at_most_one_in_a_hundred_due_readings_unsent(not_sent, kept_up):
+    summary = summary_of([exchange()] * 99, not_sent=not_sent)
+    text = format_summary(summary)
+    assert (summary.kept_up, summary.successful) == (kept_up, kept_up)
+    assert ("every answer is the expected one" in text) == kept_up
+    assert ("THE SERVER DID NOT KEEP UP" in text) == (not kept_up)
+    assert (f"{not_sent} due readings were not sent" in text) == (not_sent == 1)
+
+
+def test_an_interrupted_run_says_nothing_about_the_server():
+    summary = summary_of([exchange()], not_sent=12, interrupted=True)
+    text = format_summary(summary)
+    assert summary.kept_up
     assert "12 due readings were not sent" in text
+    assert "KEEP UP" not in text
+
+
+def test_a_wrong_answer_or_none_is_no_success_even_when_the_server_keeps_up():
+    assert not summary_of([exchange()], verdict=Verdict(Mismatch("sent", "expected", "answered"))).successful
+    assert not summary_of([exchange(http_status=503, status=None, error="try later")]).successful
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_it_is_said_once_when_readings_go_late_and_never_when_they_do_not(terminal):
+    output = io.StringIO()
+    with show_progress(600, Console(file=output, force_terminal=terminal, width=200), "Too slow") as update:
+        update(Progress(elapsed_seconds=1, sent=1, broken=0, failed=0, mismatches=0, late_seconds=4.9))
+        assert "Too slow" not in output.getvalue()
+        for late_seconds in (7.2, 60.0):
+            update(Progress(elapsed_seconds=1, sent=1, broken=0, failed=0, mismatches=0, late_seconds=late_seconds))
+    assert output.getvalue().count("Too slow: readings go 7 s late") == 1
+    assert "readings go 60 s late" not in output.getvalue()
 
 
 def test_a_malformed_reading_that_is_rejected_is_no_failure():
@@ -142,6 +180,12 @@ def test_the_dump_has_a_malformed_reading_as_it_was_sent(tmp_path, malformation,
     with Dump(tmp_path / "dump.csv") as dump:
         dump.add(0, exchange(http_status=400, status=None, rejection="no", malformation=malformation))
     assert (tmp_path / "dump.csv").read_text().splitlines()[1] == cells + TIMESTAMP
+
+
+def test_the_dump_makes_its_folder(tmp_path):
+    with Dump(tmp_path / "new" / "folder" / "dump.csv") as dump:
+        dump.add(0, exchange())
+    assert len((tmp_path / "new" / "folder" / "dump.csv").read_text().splitlines()) == 2
 
 
 @given(st.randoms(use_true_random=False), st.integers(0, 30), st.integers(0, 5))

@@ -55,6 +55,16 @@ def test_a_sensor_has_one_reading_under_way_at_a_time():
     assert dues(queue.take(1)) == [2]
 
 
+def test_what_waits_longest_tells_how_far_behind_the_queue_is():
+    queue, _ = queue_of([[400], [700]])
+    assert queue.overdue_us() == END_US - 400
+    queue.take(1)
+    assert queue.overdue_us() == END_US - 700
+    queue.take(1)
+    assert queue.overdue_us() == 0
+    assert queue_of([[END_US - 1]], elapsed_us=0)[0].overdue_us() == 0
+
+
 def test_a_late_reading_is_told_by_how_much():
     queue, _ = queue_of([[400]])
     assert queue.take(1)[0].late_us == END_US - 400
