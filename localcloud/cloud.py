@@ -4,10 +4,13 @@ import contextlib
 import functools
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from chalicelib.errors import ThermonetError
@@ -150,6 +153,26 @@ class Cloud:
             "resources": [f"arn:aws:events:{self.region}:{self.account_id}:rule/{self.stage}"],
             "detail": {},
         }
+
+
+def start_processes(api_url: str, token: str, count: int) -> None:
+    """Have `count` requests answered at a time, so that processes for as many are up before the first reading is due.
+
+    Raises LocalCloudError when one is not answered.
+    """
+    address = urlsplit(api_url)
+
+    def ask(_number: int) -> None:
+        # It needs the authorizer and a table, as readings do. Before the first run the answer is 404.
+        with contextlib.closing(HTTPConnection(address.netloc, timeout=_WAIT_SECONDS)) as connection:
+            connection.request("GET", f"{address.path}/runs/latest", headers={"Authorization": f"Bearer {token}"})
+            connection.getresponse().read()
+
+    with ThreadPoolExecutor(count) as pool:
+        try:
+            list(pool.map(ask, range(count)))
+        except (OSError, HTTPException) as error:
+            raise LocalCloudError(f"GET {api_url}/runs/latest: {error}") from None
 
 
 @contextlib.contextmanager

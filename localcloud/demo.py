@@ -7,7 +7,8 @@ from rich.console import Console
 
 from chalicelib.settings import load_settings
 from chalicelib.validation import load_yaml
-from localcloud.cloud import Cloud
+from localcloud.cloud import Cloud, start_processes
+from localcloud.run import TOO_SLOW
 from localcloud.serve import serve_cloud
 from simulator.clock import Clock
 from simulator.config import SimulatorConfig
@@ -22,6 +23,7 @@ def show_demo(stage: str, config_path: Path, seed: int | None) -> int:
 
 def _post_readings(config: SimulatorConfig, seed: int | None, cloud: Cloud) -> None:
     console = Console()
+    start_processes(cloud.api_url, cloud.token, config.load.workers)
     console.print(
         f"\n{config.meta.locations * config.meta.sensors} sensors are posting. The dashboard:\n\n"
         f"  {cloud.dashboard_link}\n\n"
@@ -31,7 +33,7 @@ def _post_readings(config: SimulatorConfig, seed: int | None, cloud: Cloud) -> N
         markup=False,
         highlight=False,
     )
-    with show_progress(config.timer.total_runtime_seconds, console) as update:
+    with show_progress(config.timer.total_runtime_seconds, console, TOO_SLOW) as update:
         simulate(
             config,
             cloud.api_url,

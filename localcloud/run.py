@@ -15,7 +15,7 @@ from chalicelib.ledger import NO_MANIFEST, Ledger, Manifest
 from chalicelib.reports import Report
 from chalicelib.settings import load_settings
 from chalicelib.validation import decode_json, load_yaml
-from localcloud.cloud import Cloud, LocalCloudError, local_cloud
+from localcloud.cloud import Cloud, LocalCloudError, local_cloud, start_processes
 from localcloud.report_page import render_page
 from simulator.clock import Clock
 from simulator.config import SimulatorConfig
@@ -26,6 +26,7 @@ from simulator.summary import Summary, format_summary
 
 # However slow the machine, every planned reading is sent.
 _GRACE_SECONDS = 300.0
+TOO_SLOW = "This machine is too slow for so many readings, or busy with something else"
 
 _WRITTEN = {"readings.csv", "report.html", "reports"}
 
@@ -49,7 +50,7 @@ class Books(Struct, frozen=True):
 def run_once(stage: str, config_path: Path, out_folder: Path, seed: int | None) -> int:
     """Run sensors, analytics and reports, and write `out_folder`.
 
-    Returns 0 when every answer is the expected one and the books balance, else 1.
+    Returns 0 when all was sent, every answer is the expected one and the books balance, else 1.
     Raises ThermonetError when the configuration is wrong or the local cloud does not do its part.
     """
     console = Console()
@@ -61,19 +62,7 @@ def run_once(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
 
     with signals_as_interrupt(), local_cloud(stage, on_step=show) as cloud:
         show(f"Simulating {config.meta.locations * config.meta.sensors} sensors")
-        with show_progress(config.timer.total_runtime_seconds, Console(stderr=True)) as update:
-            summary = simulate(
-                config,
-                cloud.api_url,
-                load_settings(stage).thermistor,
-                Clock(),
-                seed=seed,
-                sensors_are_new=True,
-                dump=out_folder / "readings.csv",
-                token=cloud.token,
-                grace_seconds=_GRACE_SECONDS,
-                on_progress=update,
-            )
+        summary = _simulate(config, cloud, seed, out_folder / "readings.csv")
         console.print(format_summary(summary), highlight=False)
         show("Waiting until the queue is drained")
         cloud.wait_until_drained()
@@ -84,7 +73,24 @@ def run_once(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
     console.print(location_table(reports, summary.broken_sensors_by_location))
     console.print(describe_books(books), highlight=False)
     console.print(f"Charts: {(out_folder / 'report.html').resolve().as_uri()}", soft_wrap=True, highlight=False)
-    return 0 if books.balance and not summary.failed and not summary.mismatches else 1
+    return 0 if books.balance and summary.successful else 1
+
+
+def _simulate(config: SimulatorConfig, cloud: Cloud, seed: int | None, dump: Path) -> Summary:
+    start_processes(cloud.api_url, cloud.token, config.load.workers)
+    with show_progress(config.timer.total_runtime_seconds, Console(stderr=True), TOO_SLOW) as update:
+        return simulate(
+            config,
+            cloud.api_url,
+            load_settings(cloud.stage).thermistor,
+            Clock(),
+            seed=seed,
+            sensors_are_new=True,
+            dump=dump,
+            token=cloud.token,
+            grace_seconds=_GRACE_SECONDS,
+            on_progress=update,
+        )
 
 
 def _empty(out_folder: Path) -> None:

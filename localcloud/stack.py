@@ -23,7 +23,11 @@ WORKFLOW_PATH = PROJECT / "stepfunctions" / "analytics.asl.json"
 _QUEUE_RETENTION_SECONDS = 14 * 86_400
 _RECEIVES_BEFORE_DEAD_LETTER = 5
 _DEPLOY_POLLS = {"Delay": 0.1, "MaxAttempts": 1_200}
-_HEALTHY_SECONDS = 60
+_HEALTHY_SECONDS = 180
+# On a busy machine all takes longer than on AWS, and late is better than never. A consumer's time stays below the
+# visibility timeout of its queue, which would else give the same messages out again.
+_TIMEOUT_FACTOR = 6
+_TIMEOUT_SECONDS_MAX = 900
 
 
 class StackError(ThermonetError):
@@ -175,6 +179,7 @@ def _complete_function(properties: dict[str, Any], stage: str, code: dict[str, s
     """Complete a function of Chalice's template: `chalice deploy` names functions, its template does not."""
     properties["FunctionName"] = function_name(stage, properties["Handler"].removeprefix("app."))
     properties["CodeUri"] = code
+    properties["Timeout"] = min(_TIMEOUT_FACTOR * properties["Timeout"], _TIMEOUT_SECONDS_MAX)
     for event in properties.get("Events", {}).values():
         if event["Type"] == "Schedule":
             event["Properties"]["Enabled"] = schedule

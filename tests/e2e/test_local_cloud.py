@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 
 from localcloud.cloud import Cloud, LocalCloudError
+from ops.project import PROJECT
+from simulator.client import ANSWER_TIMEOUT_SECONDS
 from tests.e2e.cloud_tools import get, log_lines, post_reading
+
+CHALICE = json.loads((PROJECT / ".chalice" / "config.json").read_text())
 
 
 def status_of(cloud: Cloud, sensor_id: str, resistance_ohm: float) -> Any:
@@ -51,6 +55,22 @@ def test_a_message_is_retried_after_the_stages_retention_and_given_up_after_five
     redrive = json.loads(attributes["RedrivePolicy"])
     assert redrive["maxReceiveCount"] == 5
     assert redrive["deadLetterTargetArn"].endswith(":thermonet-dev-measurements-dlq")
+
+
+def test_on_a_busy_machine_functions_may_take_their_time_but_no_message_is_given_out_twice(cloud: Cloud) -> None:
+    seconds = {
+        name.removeprefix("thermonet-dev-"): cloud.client("lambda").get_function(FunctionName=name)["Configuration"][
+            "Timeout"
+        ]
+        for name in cloud.functions
+        if name.startswith("thermonet-dev")
+    }
+    on_aws = {name: function["lambda_timeout"] for name, function in CHALICE["lambda_functions"].items()}
+    # A request of which all calls were slow has 20 s.
+    on_aws["thermonet-dev"] = CHALICE["lambda_timeout"]
+    assert all(seconds[name] == min(6 * on_aws[name], 900) for name in on_aws)
+    assert seconds["buffer_measurements"] < 60
+    assert seconds["thermonet-dev"] <= ANSWER_TIMEOUT_SECONDS
 
 
 def test_no_schedule_interferes_with_the_runs_of_a_test(cloud: Cloud) -> None:
