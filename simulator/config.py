@@ -57,7 +57,7 @@ class TimerConfig(Struct, frozen=True, forbid_unknown_fields=True):
 class LoadConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """The requests that may be under way at a time, and the readings in each; 1 posts single readings."""
 
-    workers: Annotated[int, Meta(ge=1, le=256)] = 16
+    workers: Annotated[int, Meta(ge=1, le=256)] = 4
     batch_size: Annotated[int, Meta(ge=1, le=BATCH_READINGS_MAX)] = 1
 
 

@@ -198,7 +198,7 @@ def test_the_commands_for_the_second_terminal_work_when_pasted(served: Served) -
     assert result.returncode == 0, result.stdout + result.stderr
     answered = [line for line in result.stdout.splitlines() if line.startswith("{")]
     assert [without_time(line) for line in answered] == [without_time(line) for line in answers]
-    assert len((served.checkout.folder / "out.csv").read_text().splitlines()) > 1
+    assert len((served.checkout.folder / "out" / "load.csv").read_text().splitlines()) > 1
 
 
 @pytest.mark.parametrize("shell", [name for name in ("bash", "dash", "zsh") if shutil.which(name)])

@@ -1,5 +1,6 @@
 """The simulator's configuration: defaults, bounds, and errors that name file and key."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,29 @@ from simulator.schedule import plan_fleet
 PROJECT = Path(__file__).parents[2]
 
 
-def test_the_shipped_configuration_states_the_defaults():
-    assert load_yaml(PROJECT / "simulator" / "config.yaml", SimulatorConfig) == SimulatorConfig()
+@pytest.mark.parametrize(
+    "shipped", ["simulator/config.yaml", "simulator/faulty.yaml", "localcloud/run.yaml", "localcloud/demo.yaml"]
+)
+def test_what_is_shipped_asks_no_more_of_the_local_cloud_than_two_busy_cores_and_8_gb_carry(shipped):
+    config = load_yaml(PROJECT / shipped, SimulatorConfig)
+    mean_delay_seconds = (config.timer.min_delay_seconds + config.timer.max_delay_seconds) / 2
+    readings_per_second = config.meta.locations * config.meta.sensors / mean_delay_seconds
+    assert readings_per_second <= 300
+    assert readings_per_second / config.load.batch_size <= 5
+    assert config.load.workers <= 4
+
+
+def test_the_shipped_configuration_is_the_fleet_of_the_defaults():
+    config = load_yaml(PROJECT / "simulator" / "config.yaml", SimulatorConfig)
+    assert (config.meta, config.sensor) == (SimulatorConfig().meta, SimulatorConfig().sensor)
+
+
+def test_the_sensors_of_the_readme_are_none_of_the_simulated():
+    tour = (PROJECT / "README.md").read_text()
+    shown = set(re.findall(r'"sensor_id":"?([^",}]+)', tour))
+    simulated = {next(plan).sensor_id for plan in plan_fleet(SimulatorConfig(), seed=1)}
+    assert shown
+    assert not shown & simulated
 
 
 def test_the_defaults_are_8000_sensors_for_ten_seconds():
