@@ -93,7 +93,7 @@ class Cloud:
             left = self.count_messages(self.resources.queue_url)
             if not left:
                 return
-        raise LocalCloudError(f"{left} messages are still in the queue after {_WAIT_SECONDS} s")
+        raise LocalCloudError(f"messages still in the queue after {_WAIT_SECONDS} s: {left}")
 
     def count_messages(self, queue_url: str) -> int:
         """Count the messages of a queue: waiting, being consumed, and waiting to be tried again."""

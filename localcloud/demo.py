@@ -14,6 +14,7 @@ from simulator.clock import Clock
 from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
 from simulator.progress import show_progress
+from simulator.summary import counted
 
 
 def show_demo(stage: str, config_path: Path, seed: int | None) -> int:
@@ -25,7 +26,7 @@ def _post_readings(config: SimulatorConfig, seed: int | None, cloud: Cloud) -> N
     console = Console()
     start_processes(cloud.api_url, cloud.token, config.load.workers)
     console.print(
-        f"\n{config.meta.locations * config.meta.sensors} sensors are posting. The dashboard:\n\n"
+        f"\nThe dashboard of {counted(config.meta.sensors_in_all, 'sensor')}, which post from now on:\n\n"
         f"  {cloud.dashboard_link}\n\n"
         "The first averages appear after the next full minute or two, and change every minute from then on. "
         "Ctrl-C ends it.",

@@ -1,6 +1,5 @@
 """The command `run`: sensors against a local cloud, one analytics run, and its reports as table, files and page."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +8,6 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from chalicelib.errors import ValidationError
 from chalicelib.landing import QUARANTINE_PREFIX
 from chalicelib.ledger import NO_MANIFEST, Ledger, Manifest
 from chalicelib.reports import Report
@@ -22,13 +20,11 @@ from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
 from simulator.progress import show_progress
 from simulator.signals import signals_as_interrupt
-from simulator.summary import Summary, format_summary
+from simulator.summary import Summary, counted, format_summary
 
 # However slow the machine, every planned reading is sent.
 _GRACE_SECONDS = 300.0
 TOO_SLOW = "This machine is too slow for so many readings, or busy with something else"
-
-_WRITTEN = {"readings.csv", "report.html", "reports"}
 
 
 class Books(Struct, frozen=True):
@@ -61,7 +57,7 @@ def run_once(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
         console.print(f"[bold]{step}[/bold]", highlight=False)
 
     with signals_as_interrupt(), local_cloud(stage, on_step=show) as cloud:
-        show(f"Simulating {config.meta.locations * config.meta.sensors} sensors")
+        show(f"Simulating {counted(config.meta.sensors_in_all, 'sensor')}")
         summary = _simulate(config, cloud, seed, out_folder / "readings.csv")
         console.print(format_summary(summary), highlight=False)
         show("Waiting until the queue is drained")
@@ -94,11 +90,11 @@ def _simulate(config: SimulatorConfig, cloud: Cloud, seed: int | None, dump: Pat
 
 
 def _empty(out_folder: Path) -> None:
-    """Remove what an earlier run has written there, and nothing else; raises ValidationError if something else is."""
-    if out_folder.is_dir() and (others := {path.name for path in out_folder.iterdir()} - _WRITTEN):
-        raise ValidationError(f"out: {out_folder} is not of an earlier run: it has {min(others)}")
-    shutil.rmtree(out_folder, ignore_errors=True)
-    (out_folder / "reports").mkdir(parents=True)
+    """Remove what an earlier run has written there, and nothing else."""
+    reports = out_folder / "reports"
+    reports.mkdir(parents=True, exist_ok=True)
+    for path in (out_folder / "readings.csv", out_folder / "report.html", *reports.glob("*.json")):
+        path.unlink(missing_ok=True)
 
 
 def run_analytics(cloud: Cloud) -> tuple[Manifest, list[Report]]:

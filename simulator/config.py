@@ -22,8 +22,13 @@ class FleetConfig(Struct, frozen=True, forbid_unknown_fields=True):
     locations: Count = 8
     sensors: Count = 1000
 
+    @property
+    def sensors_in_all(self) -> int:
+        """The number of sensors."""
+        return self.locations * self.sensors
+
     def __post_init__(self) -> None:
-        if self.locations * self.sensors > SENSORS_MAX:
+        if self.sensors_in_all > SENSORS_MAX:
             raise ValueError(f"locations times sensors must be at most {SENSORS_MAX}")
 
 

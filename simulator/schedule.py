@@ -12,7 +12,7 @@ def plan_fleet(config: SimulatorConfig, seed: int) -> list[Iterator[PlannedReadi
     sensors = config.meta.sensors
     fleet = [
         plan_sensor(config, seed, sensor_id=str(index + 1), location_id=str(index // sensors + 1))
-        for index in range(config.meta.locations * sensors)
+        for index in range(config.meta.sensors_in_all)
     ]
     # In the order of their ids, a server too slow for all would only ever hear of the first locations.
     random.Random(seed).shuffle(fleet)

@@ -187,9 +187,15 @@ def format_summary(summary: Summary) -> str:
     return "\n".join(_lines(summary))
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number of things in English."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _lines(summary: Summary) -> Iterator[str]:
     speed = f"{summary.elapsed_seconds:.1f} s, {summary.readings_per_second:.1f} readings/s"
-    yield f"{summary.sent} readings sent in {summary.requests} requests, {speed} (seed {summary.seed})"
+    sent = f"{counted(summary.sent, 'reading')} sent in {counted(summary.requests, 'request')}"
+    yield f"{sent}, {speed} (seed {summary.seed})"
     for status in Status:
         yield f"  {status.value:<22}{summary.by_status.get(status, 0):>9}"
     if summary.rightly_rejected:
@@ -200,19 +206,20 @@ def _lines(summary: Summary) -> Iterator[str]:
         faults = (f"{count} {fault}" for fault, count in sorted(summary.by_fault.items()))
         yield f"among them on purpose: {', '.join(faults)}"
     if summary.broken_before:
-        yield f"{summary.broken_before} sensors were BROKEN from their first reading on, so probably before this run"
+        sensors = counted(summary.broken_before, "sensor")
+        yield f"BROKEN from the first reading on, so probably before this run: {sensors}"
     if summary.latency_seconds:
         latency = (f"p{percent} {seconds * 1000:.1f} ms" for percent, seconds in summary.latency_seconds.items())
         yield f"latency {', '.join(latency)}"
     if summary.late_seconds_max >= _LATE_SECONDS:
         yield f"more was due than the server took: readings went up to {summary.late_seconds_max:.1f} s late"
     if summary.not_sent and summary.kept_up:
-        yield f"{summary.not_sent} due readings were not sent"
+        yield f"due, but not sent: {counted(summary.not_sent, 'reading')}"
     yield from _mismatch_lines(summary)
     if not summary.kept_up:
         least = "at least " if summary.not_sent == LEFT_COUNT_MAX else ""
         yield (
-            f"THE SERVER DID NOT KEEP UP: {least}{summary.not_sent} of {least}{summary.due} due readings were not sent;"
+            f"THE SERVER DID NOT KEEP UP: {least}{summary.not_sent} of {least}{summary.due} due readings not sent;"
             " larger batches or longer delays ask less of it"
         )
 
@@ -222,7 +229,7 @@ def _mismatch_lines(summary: Summary) -> Iterator[str]:
         came = "" if summary.kept_up else " that came"
         yield f"every answer{came} is the expected one" if not summary.failed else "no answer is a wrong one"
         return
-    yield f"{summary.mismatches} ANSWERS ARE NOT AS EXPECTED, first:"
+    yield f"NOT AS EXPECTED: {counted(summary.mismatches, 'ANSWER').upper()}, first:"
     for mismatch in summary.mismatch_examples:
         yield f"  sent     {mismatch.sent}"
         yield f"  expected {mismatch.expected}"

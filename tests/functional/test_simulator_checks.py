@@ -77,7 +77,7 @@ def test_wrong_answers_are_counted_and_shown_and_fail_the_run(api, run, config, 
     api.respond = changing_answers(api, **changes)
     code, output = run(config)
     assert code == 1
-    assert "ANSWERS ARE NOT AS EXPECTED" in output
+    assert "NOT AS EXPECTED" in output
     assert "expected " in output
     assert str(next(iter(changes.values()))) in output
 

@@ -2,11 +2,12 @@
 
 import re
 import signal
+from typing import NoReturn
 
 import pytest
 from botocore.exceptions import NoRegionError
 
-from chalicelib.errors import ValidationError
+from chalicelib.errors import ThermonetError, ValidationError
 from localcloud import __main__ as localcloud
 from ops import __main__ as ops
 from ops.exit_codes import exit_code_of
@@ -78,11 +79,22 @@ def test_a_command_for_a_stage_asks_for_one_by_an_example(command, stage, capsys
     assert capsys.readouterr().err == f"error: stage: say which one, such as `make {command} STAGE=dev`\n"
 
 
-def test_a_folder_that_holds_something_else_is_not_emptied_for_a_run(tmp_path, capsys):
-    (tmp_path / "thesis.txt").write_text("years of work")
+def test_a_run_removes_what_an_earlier_one_has_written_and_nothing_else(tmp_path, monkeypatch):
+    class NoCloudError(ThermonetError):
+        pass
+
+    def no_cloud(*_: object, **__: object) -> NoReturn:
+        raise NoCloudError
+
+    monkeypatch.setattr("localcloud.run.local_cloud", no_cloud)
+    own = ["readings.csv", "report.html", "reports/1.json"]
+    others = ["thesis.txt", "load.csv", "reports/thesis.txt"]
+    (tmp_path / "reports").mkdir()
+    for name in own + others:
+        (tmp_path / name).write_text("years of work")
     assert localcloud.main(["run", "--out", str(tmp_path)], {}) == 2
-    assert capsys.readouterr().err == f"error: out: {tmp_path} is not of an earlier run: it has thesis.txt\n"
-    assert (tmp_path / "thesis.txt").exists()
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == set(others)
 
 
 def test_ctrl_c_ends_a_command_as_it_does_a_shells():
