@@ -150,6 +150,13 @@ def test_the_workflow_has_the_rights_to_what_its_states_do() -> None:
     assert allowed == used | {"states:StartExecution", "states:DescribeExecution", "states:StopExecution"}
 
 
+def test_the_workflow_may_call_the_functions_that_its_states_call_and_no_other() -> None:
+    allowed = re.search(r"for function in \[(.*?)\] : local\.function_arns", (INFRA / "workflow.tf").read_text())
+    called = re.findall(r"\$\{(\w+)_arn\}", (PROJECT / "stepfunctions" / "analytics.asl.json").read_text())
+    assert allowed is not None
+    assert set(re.findall(r"\w+", allowed[1])) == set(called) - {"topic"}
+
+
 def test_dead_letters_are_set_aside_in_quarantine_and_nowhere_else() -> None:
     (module,) = (block["dead_letter_triage"] for block in load(INFRA / "dead_letters.tf")["module"])
     objects = {action: one["resources"] for one in module["policy_statements"] for action in one["actions"]}
