@@ -50,7 +50,10 @@ class Checkout:
     def command(self, target: str, variables: dict[str, object]) -> list[str]:
         """Return the command that a target of make runs after the set-up."""
         given = [f"{name}={value}" for name, value in variables.items()]
-        lines = subprocess.check_output(["make", "-n", target, *given], cwd=self.folder, text=True).splitlines()
+        # Its own variables would say that a make runs these tests, and change what this one prints.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        made = subprocess.check_output(["make", "-n", target, *given], cwd=self.folder, env=environment, text=True)
+        lines = made.splitlines()
         program, *arguments = shlex.split(lines[-1])
         return [f"{self.folder}/{program}", *arguments]
 
