@@ -107,7 +107,8 @@ def _create(name: str, folder: Path, project: Path, run: Run) -> None:
         run([*pip, "-r", str(requirements / "bootstrap.txt")])
     else:
         run([str(uv), "venv", "--quiet", "--python", str(tools / "python"), str(folder)])
-    sync = [str(uv), "pip", "sync", "--require-hashes", "--no-build", "--python", str(python)]
+    # Compiled at once by all cores: else the first tests would do so, each of their processes by itself.
+    sync = [str(uv), "pip", "sync", "--require-hashes", "--no-build", "--compile-bytecode", "--python", str(python)]
     run([*sync, str(requirements / f"{name}.txt")], uv_environment(tools / "python"))
 
 
