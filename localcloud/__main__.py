@@ -1,4 +1,4 @@
-"""The local cloud's command line, as make calls it: `python -m localcloud run | demo | cloud | local`."""
+"""The local cloud's command line, as make calls it: `python -m localcloud run | demo | cloud | local | env`."""
 
 import argparse
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 from localcloud.demo import show_demo
 from localcloud.run import run_once
 from localcloud.serve import serve_cloud, serve_local
+from localcloud.shell import print_variables
 from ops.exit_codes import OneLineParser, exit_code_of
 from ops.running_cloud import LOCAL_PORT
 
@@ -45,6 +46,9 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     local = commands.add_parser("local", help="serve the routes against the running local cloud")
     local.add_argument("--port", type=_port, default=LOCAL_PORT)
     local.set_defaults(command=lambda options: serve_local(stage, options.port))
+
+    env = commands.add_parser("env", help="print the running local cloud as a shell's variables, for localcloud/env.sh")
+    env.set_defaults(command=lambda _: print_variables(environment))
     return parser
 
 

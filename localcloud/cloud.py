@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from chalicelib.api.access import Scope
 from chalicelib.errors import ThermonetError
 from chalicelib.object_store import ObjectStore
 from chalicelib.settings import load_settings
@@ -68,8 +69,10 @@ class Cloud:
 
     @property
     def dashboard_link(self) -> str:
-        """The address that opens the dashboard signed in."""
-        return f"{self.api_url}/#token={self.token}"
+        """The address that opens the dashboard signed in, with a token for that alone."""
+        keys = read_keys(self.stage, self.client("ssm"))
+        token = mint_token(keys, "dashboard", scopes=[Scope.READ_REPORTS], lifetime_seconds=_TOKEN_SECONDS)
+        return f"{self.api_url}/#token={token}"
 
     @functools.cached_property
     def store(self) -> ObjectStore:

@@ -168,7 +168,8 @@ def _wait_until_ready(emulator: Emulator, identity: str) -> bool:
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     """Kill the emulator's process group: nothing of it is kept, so there is nothing to end politely."""
-    with contextlib.suppress(ProcessLookupError):
+    # macOS permits no signal to a group of which only zombies are left.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     if process.stdin:

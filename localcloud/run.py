@@ -67,7 +67,7 @@ def run_once(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
         books = close_books(summary, manifest, cloud)
     write_reports(reports, out_folder)
     console.print(location_table(reports, summary.broken_sensors_by_location))
-    console.print(describe_books(books), highlight=False)
+    console.print(describe_books(books), soft_wrap=True, highlight=False)
     console.print(f"Charts: {(out_folder / 'report.html').resolve().as_uri()}", soft_wrap=True, highlight=False)
     return 0 if books.balance and summary.successful else 1
 
@@ -150,7 +150,7 @@ def location_table(reports: list[Report], broken_sensors: Mapping[str, int]) -> 
 def describe_books(books: Books) -> str:
     """Write the books as a sum."""
     parts = (
-        f"{books.reported} reported + {books.duplicates} duplicates + {books.late} late"
+        f"{books.reported} reported + {counted(books.duplicates, 'duplicate')} + {books.late} late"
         f" + {books.quarantined} quarantined + {books.in_flight} in flight"
     )
     verdict = "the books balance" if books.balance else "THE BOOKS DO NOT BALANCE"

@@ -134,5 +134,5 @@ In another terminal, from this folder:
   . localcloud/env.sh
   curl -sw '\\n' -H "$AUTH" -d '{reading}' $API/readings
 
-README.md has more to try. Ctrl-C ends it."""
+README.md goes on from there; `leave_local_cloud` takes the variables back. Ctrl-C ends the cloud."""
     console.print(text, soft_wrap=True, markup=False, highlight=False)

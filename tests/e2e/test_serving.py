@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import jwt
 import pytest
 
 from ops.project import PROJECT
@@ -35,6 +36,7 @@ load: {workers: 1}
 # A proxy is no way to this machine, and nobody answers at this one.
 PROXIES = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:1")
 BEHIND_PROXY = {**os.environ, **PROXIES}
+SHELLS = [name for name in ("bash", "dash", "zsh") if shutil.which(name)]
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,29 @@ def test_the_commands_for_the_second_terminal_work_when_pasted(served: Served) -
     assert len((served.checkout.folder / "out" / "load.csv").read_text().splitlines()) > 1
 
 
-@pytest.mark.parametrize("shell", [name for name in ("bash", "dash", "zsh") if shutil.which(name)])
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_gets_its_own_variables_back_when_it_leaves_the_cloud(served: Served, shell: str) -> None:
+    before = {"AWS_PROFILE": "mine", "AWS_DEFAULT_REGION": "eu-west-3", "no_proxy": "it's.example"}
+    exports = "\n".join(f"export {name}={shlex.quote(value)}" for name, value in before.items())
+    names = "AWS_PROFILE AWS_DEFAULT_REGION AWS_ENDPOINT_URL API no_proxy"
+    script = f"""set -eu
+{exports}
+show() {{ for name in {names}; do printenv $name || echo none; done; }}
+. localcloud/env.sh
+. localcloud/env.sh
+show
+leave_local_cloud
+show"""
+    result = in_shell(shell, script, served.checkout.folder)
+    assert result.returncode == 0, result.stderr
+    there, back = result.stdout.splitlines()[:5], result.stdout.splitlines()[5:]
+    announced = served.announced
+    direct = "it's.example,127.0.0.1,localhost"
+    assert there == ["none", announced["region"], announced["endpoint_url"], announced["api_url"], direct]
+    assert back == ["mine", "eu-west-3", "none", "none", "it's.example"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 def test_without_a_cloud_the_shell_is_told_how_to_start_one(shell: str, tmp_path: Path) -> None:
     result = in_shell(shell, f". {PROJECT}/localcloud/env.sh || echo and goes on", tmp_path)
     assert result.stdout == "and goes on\n"
@@ -229,7 +253,10 @@ def test_make_demo_shows_a_dashboard_lets_sensors_post_and_meets_no_other_cloud(
         demo = checkout.announced_by(process)
         assert process.stdout is not None
         link = next(line.strip() for line in process.stdout if line.startswith("  http"))
-        assert link == f"{demo['api_url']}/#token={demo['token']}"
+        address, token = link.split("#token=")
+        assert address == f"{demo['api_url']}/"
+        # Who is sent the link may look, and post nothing.
+        assert jwt.decode(token, options={"verify_signature": False})["scope"] == "reports:read"
         with urllib.request.urlopen(link) as response:
             assert b"<title>" in response.read()
         wait_for(lambda: landed(demo))

@@ -99,6 +99,7 @@ function element(name, text, className) {
 }
 
 const count = number => number.toLocaleString("en");
+const counted = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 const celsius = number => (number === null || number === undefined ? "–" : `${number.toFixed(2)} °C`);
 const utc = text => (text ? text.slice(0, 16).replace("T", " ") : "–");
 
@@ -198,7 +199,7 @@ function drawReport() {
   const report = state.report;
   $("chart-heading").textContent = state.chosen === null ? "Chart" : `Location ${state.chosen}`;
   $("figures").textContent = report
-    ? `${count(report.sensors)} sensors, ${count(report.measurements)} measurements, ${count(report.duplicates)} duplicates, ${count(report.late)} late since its first run`
+    ? `${counted(report.sensors, "sensor")}, ${counted(report.measurements, "measurement")}, ${counted(report.duplicates, "duplicate")}, ${count(report.late)} late since its first run`
     : "";
   const minutes = shownMinutes();
   drawChart(minutes, report ? report.window_minutes : 1);
