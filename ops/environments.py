@@ -88,21 +88,22 @@ def _ensure(name: str, project: Path, run: Run) -> bool:
             return False
     began = time.monotonic()
     print(f"Installing {_PURPOSES[name]} into {folder.name}, with Python {_PYTHON_VERSION}", flush=True)
+    # This very Python may be of the folder: what it was made from stays.
+    base = os.path.realpath(sys.executable)
     if folder.is_symlink():
         folder.unlink()
     shutil.rmtree(folder, ignore_errors=True)
-    _create(name, folder, project, run)
+    _create(name, folder, base, project, run)
     stamp.write_text(described)
     print(f"  done in {time.monotonic() - began:.0f} s", flush=True)
     return True
 
 
-def _create(name: str, folder: Path, project: Path, run: Run) -> None:
+def _create(name: str, folder: Path, base: str, project: Path, run: Run) -> None:
     requirements, tools = project / "requirements", project / FOLDERS["dev"] / "bin"
     python, uv = folder / "bin" / "python", tools / "uv"
     if name == "dev":
-        # Not this very Python, which may be of the folder that was removed, but the one that it was made from.
-        run([os.path.realpath(sys.executable), "-m", "venv", str(folder)])
+        run([base, "-m", "venv", str(folder)])
         pip = [str(python), "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
         run([*pip, "-r", str(requirements / "bootstrap.txt")])
     else:

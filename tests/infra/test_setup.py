@@ -174,6 +174,14 @@ def test_a_clone_that_was_moved_is_installed_anew(project: Path) -> None:
     assert set_up(project.rename(project.with_name("moved"))).installed == ["dev.txt", "cloud.txt"]
 
 
+def test_an_environment_is_made_anew_by_its_own_python(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_up(project)
+    (project / "requirements" / "dev.txt").write_text("# newer")
+    monkeypatch.setattr(sys, "executable", str(project / ".venv" / "bin" / "python"))
+    python = set_up(project).ran[0].removesuffix(" -m venv .venv")
+    assert Path(python).is_file()
+
+
 def test_wheels_that_were_removed_are_collected_again(project: Path) -> None:
     set_up(project)
     shutil.rmtree(project / ".local")
