@@ -179,6 +179,7 @@ def test_an_environment_is_made_anew_by_its_own_python(project: Path, monkeypatc
     (project / "requirements" / "dev.txt").write_text("# newer")
     monkeypatch.setattr(sys, "executable", str(project / ".venv" / "bin" / "python"))
     python = set_up(project).ran[0].removesuffix(" -m venv .venv")
+    assert Path(python).is_absolute()
     assert Path(python).is_file()
 
 
