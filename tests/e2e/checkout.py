@@ -19,8 +19,8 @@ from tests.e2e.cloud_tools import wait_for
 SMALL_LOAD = """
 meta: {locations: 2, sensors: 5}
 sensor: {min_r: 500, max_r: 6000}
-timer: {total_runtime_seconds: 2, min_delay_seconds: 0.5}
-load: {workers: 1}
+timer: {total_runtime_seconds: 5, min_delay_seconds: 3}
+load: {workers: 1, batch_size: 25}
 """
 
 # A proxy is no way to this machine, and nobody answers at this one.
