@@ -84,6 +84,8 @@ def _run_chalice(stage: str, sources: Iterable[Path], wheels: Path, output: Path
             os.link(code, deployments / code.name)
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PYTHON"))}
         environment |= {"AWS_DEFAULT_REGION": REGION, "PYTHONDONTWRITEBYTECODE": "1"}
+        # It would ask the network for credentials, of which packaging needs none.
+        environment |= {"AWS_EC2_METADATA_DISABLED": "true"}
         environment |= NO_AWS_FILES | pip_environment(wheels)
         chalice = Path(sys.executable).with_name("chalice")
         output_text = run([str(chalice), "package", "--stage", stage, str(output)], cwd=copy, env=environment)

@@ -5,12 +5,12 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from chalicelib.errors import ValidationError
 from ops.__main__ import main as operate
 from ops.exit_codes import OneLineParser, exit_code_of
 from ops.running_cloud import HOST, find_cloud
+from simulator.client import parse_endpoint
 from simulator.clock import Clock
 from simulator.run_command import run_sensors
 
@@ -61,7 +61,7 @@ def _token(file: Path | None, from_environment: str | None, url: str) -> str | N
 
 def _local_token(url: str) -> str | None:
     """Return the running local cloud's token if the URL is of it, or of `make local`."""
-    cloud = find_cloud() if urlsplit(url).hostname in {HOST, "localhost"} else None
+    cloud = find_cloud() if parse_endpoint(url).host in {HOST, "localhost"} else None
     return cloud.token if cloud else None
 
 

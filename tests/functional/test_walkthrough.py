@@ -82,7 +82,7 @@ def take(stage: Stage) -> dict[str, str]:
     packed = json.loads(remembered["data"])["answers"]
     (sensor,) = rows(stage, "registry_table")
     return {
-        "request": f"""curl -s -H "$AUTH" -d '{READING}' $API/readings""",
+        "request": f"""curl -sw '\\n' -H "$AUTH" -d '{READING}' $API/readings""",
         "answer": pretty(answer.json_body),
         # How it is compressed is up to the machine's zlib.
         "idempotency-record": pretty(remembered | {"data": '{"answers": "…"}'}),
@@ -146,7 +146,7 @@ def read(stage: Stage) -> dict[str, str]:
     assert (first.status_code, first.body) == (200, stage.object(key))
     assert (second.status_code, second.body) == (304, b"")
     return {
-        "read": f'curl -s -D - -H "$AUTH" $API{path}',
+        "read": f"""curl -sw '\\n' -D - -H "$AUTH" $API{path}""",
         "read-answer": f"HTTP/1.1 200 OK\n{headers(first)}",
         "read-again": f"""curl -s -D - -H "$AUTH" -H 'If-None-Match: {tag}' $API{path}""",
         "read-again-answer": f"HTTP/1.1 304 Not Modified\n{headers(second)}",
