@@ -185,7 +185,8 @@ def _chalice(target: Target, command: str) -> None:
 def _run(command: list[str], target: Target, variables: Mapping[str, str] | None = None) -> None:
     environment = {**os.environ, "AWS_REGION": target.region, "AWS_DEFAULT_REGION": target.region}
     environment |= {"THERMONET_STAGE": target.stage, **(variables or {})}
-    finished = subprocess.run(command, env=environment, cwd=PROJECT, check=False)
+    # A plan may hold secrets: what is written is its owner's only.
+    finished = subprocess.run(command, env=environment, cwd=PROJECT, umask=0o077, check=False)
     if finished.returncode != 0:
         raise DeployError(f"{' '.join(command[:3])}: failed with {finished.returncode}")
 

@@ -139,6 +139,11 @@ def test_the_application_follows_its_resources(s3: Any, tools: Tools) -> None:
     assert remembered(s3) == ["thermonet/dev/chalice-deployed.json"]
 
 
+def test_what_a_tool_writes_such_as_a_plan_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    deployment._run(["/bin/sh", "-c", f"echo secret > '{tmp_path}/plan'"], TARGET)
+    assert (tmp_path / "plan").stat().st_mode & 0o077 == 0
+
+
 def test_every_machine_deploys_the_wheels_that_lambda_runs_and_no_others(s3: Any, tools: Tools) -> None:
     deployment.deploy(TARGET, s3, SAME, None, disagree)
     assert tools.packaging == pip_environment(build_wheels(Platform.LAMBDA))
