@@ -17,11 +17,11 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.settings import CONFIG_FOLDER
-from ops.packaging import build_triage
+from ops.packaging import build_triage, make_sources_readable
 from ops.project import PROJECT
 from ops.running_cloud import leads_to_this_machine
 from ops.runtime import Runtime
-from ops.wheels import Platform, build_wheels, pip_environment
+from ops.wheels import PACKAGING_UMASK, Platform, build_wheels, pip_environment
 
 _INFRA = PROJECT / "infra"
 _TERRAFORM_AT_LEAST = (1, 11)
@@ -179,14 +179,16 @@ def _chalice(target: Target, command: str) -> None:
     chalice = Path(sys.executable).with_name("chalice")
     # The same wheels whatever machine this is: it could not run them.
     wheels = pip_environment(build_wheels(Platform.LAMBDA))
+    make_sources_readable()
     _run([str(chalice), "--project-dir", str(PROJECT), command, "--stage", target.stage], target, wheels)
 
 
 def _run(command: list[str], target: Target, variables: Mapping[str, str] | None = None) -> None:
     environment = {**os.environ, "AWS_REGION": target.region, "AWS_DEFAULT_REGION": target.region}
     environment |= {"THERMONET_STAGE": target.stage, **(variables or {})}
-    # A plan may hold secrets: what is written is its owner's only.
-    finished = subprocess.run(command, env=environment, cwd=PROJECT, umask=0o077, check=False)
+    # A plan may hold secrets; packaged code must be readable, since Lambda runs it as somebody else.
+    umask = 0o077 if command[0] == "terraform" else PACKAGING_UMASK
+    finished = subprocess.run(command, env=environment, cwd=PROJECT, umask=umask, check=False)
     if finished.returncode != 0:
         raise DeployError(f"{' '.join(command[:3])}: failed with {finished.returncode}")
 

@@ -56,6 +56,12 @@ def build_package(stage: str, platform: Platform = Platform.LAMBDA) -> Package:
     return Package(folder)
 
 
+def make_sources_readable() -> None:
+    """Let everybody read the sources in this checkout, whose modes `chalice deploy` packages, as Lambda must."""
+    for source in _sources():
+        source.chmod(source.stat().st_mode | 0o444)
+
+
 def build_triage(target: Path = PROJECT / "infra" / "dead_letter_triage.zip") -> Path:
     """Build the ZIP of the function for dead letters, where Terraform looks for it, and return its path.
 
@@ -78,6 +84,7 @@ def _run_chalice(stage: str, sources: Iterable[Path], wheels: Path, output: Path
             target = copy / source.relative_to(PROJECT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+            target.chmod(0o644)
         deployments = copy / ".chalice" / "deployments"
         deployments.mkdir()
         if code:
@@ -102,7 +109,8 @@ def _sources() -> Iterator[Path]:
     yield from sorted((PROJECT / ".chalice").glob("*.json"))
     for folder in ("chalicelib", "vendor"):
         for path in sorted((PROJECT / folder).rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
+            # Finder leaves files of its own, which begin with a dot.
+            if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("."):
                 yield path
 
 

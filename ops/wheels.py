@@ -23,6 +23,8 @@ KEPT_SERVICES = frozenset({"dynamodb", "s3", "sns", "sqs", "ssm", "stepfunctions
 # Lambda's Python 3.11 has glibc 2.26 on x86_64, later ones a later one.
 _LAMBDA_PLATFORMS = (*(f"manylinux_2_{minor}_x86_64" for minor in range(26, 16, -1)), "manylinux2014_x86_64")
 _BUILD = "1lambda"
+# Lambda runs code as somebody else than whom its files belong to, whatever umask the one who packages has.
+PACKAGING_UMASK = 0o022
 
 
 class Platform(StrEnum):
@@ -132,8 +134,9 @@ def appearing_whole(folder: Path) -> Iterator[Path]:
 def run(command: list[str], cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
     """Run a command and return its output; raises PackagingError with that when it fails."""
     finished = subprocess.run(
-        command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
+        command, cwd=cwd, env=env, umask=PACKAGING_UMASK,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
     if finished.returncode != 0:
         raise PackagingError(f"{Path(command[0]).name} {command[1]} failed:\n{finished.stdout}")
     return finished.stdout

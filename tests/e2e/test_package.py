@@ -186,6 +186,22 @@ def test_the_byte_code_tells_nothing_of_the_machine_that_made_it(unpacked: Path)
     assert code.co_filename == "/var/task/boto3/__init__.py"
 
 
+def test_lambda_can_read_what_was_packaged_under_any_umask(
+    package: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.packaging.LOCAL_FOLDER", tmp_path)
+    before = os.umask(0o077)
+    try:
+        anew = build_package("dev")
+    finally:
+        os.umask(before)
+    with zipfile.ZipFile(package.zip_path) as usual, zipfile.ZipFile(anew.zip_path) as private:
+        modes = [{one.filename: one.external_attr >> 16 for one in archive.infolist()} for archive in (usual, private)]
+        assert modes[0] == modes[1]
+        assert all(mode & 0o444 == 0o444 for mode in modes[0].values())
+        assert all(usual.read(name) == private.read(name) for name in modes[0])
+
+
 def test_unchanged_sources_are_not_packaged_again(package: Package) -> None:
     built_at = package.zip_path.stat().st_mtime_ns
     again = build_package("dev")

@@ -1,6 +1,7 @@
 """A deployment names what it lacks before it begins, and forgets nothing that it has made."""
 
 import json
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -139,9 +140,16 @@ def test_the_application_follows_its_resources(s3: Any, tools: Tools) -> None:
     assert remembered(s3) == ["thermonet/dev/chalice-deployed.json"]
 
 
-def test_what_a_tool_writes_such_as_a_plan_is_readable_by_its_owner_only(tmp_path: Path) -> None:
-    deployment._run(["/bin/sh", "-c", f"echo secret > '{tmp_path}/plan'"], TARGET)
-    assert (tmp_path / "plan").stat().st_mode & 0o077 == 0
+@pytest.mark.parametrize(("tool", "mode"), [("terraform", 0o600), ("chalice", 0o644)])
+def test_a_plan_is_its_owners_only_and_what_is_packaged_can_be_read_by_lambda(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, mode: int
+) -> None:
+    program = tmp_path / tool
+    program.write_text('#!/bin/sh\necho content > "$1"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    deployment._run([tool, str(tmp_path / "written")], TARGET)
+    assert stat.S_IMODE((tmp_path / "written").stat().st_mode) == mode
 
 
 def test_every_machine_deploys_the_wheels_that_lambda_runs_and_no_others(s3: Any, tools: Tools) -> None:
