@@ -4,6 +4,9 @@ BIN := .venv/bin
 export PYTHON
 # What is compiled once is not compiled again by every process that starts.
 export PYTHONDONTWRITEBYTECODE :=
+# Programs are modules of this folder, whatever the user's shell says of other Pythons.
+export PYTHONSAFEPATH :=
+export PYTHONHOME :=
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

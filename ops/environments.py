@@ -3,6 +3,7 @@
 Any supported Python runs this before anything is installed, so it needs the standard library only.
 """
 
+import ast
 import contextlib
 import fcntl
 import hashlib
@@ -52,12 +53,9 @@ def main(names: Sequence[str], project: Path = PROJECT, run: "Run | None" = None
     local_folder = project / LOCAL_FOLDER.name
     try:
         with _one_at_a_time(local_folder):
-            renewed = _ensure("dev", project, run)
-            for name in names:
+            for name in ("dev", *names):
                 _ensure(name, project, run)
-            if renewed or not (local_folder / "lambda-wheels").exists():
-                print("Collecting the wheels of the deployment package into .local/wheels", flush=True)
-                run([str(project / FOLDERS["dev"] / "bin" / "python"), "-m", "ops", "wheels"])
+            _ensure_wheels(project, local_folder, run)
     except (SetupError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -78,14 +76,28 @@ def describe(name: str, project: Path = PROJECT) -> str:
     return f"Python {_PYTHON_VERSION} for {sysconfig.get_platform()}\n{place}\n{digest.hexdigest()}\n"
 
 
-def _ensure(name: str, project: Path, run: Run) -> bool:
-    """Create an environment unless it is what it must be; returns whether it was created."""
+def _ensure_wheels(project: Path, local_folder: Path, run: Run) -> None:
+    """Collect the wheels of the deployment package unless those there are what they must be."""
+    stamp = local_folder / "wheels-collected"
+    makers = [(project / name).read_bytes() for name in ("requirements/runtime.txt", "ops/wheels.py")]
+    described = describe("dev", project) + hashlib.sha256(b"".join(makers)).hexdigest()
+    with contextlib.suppress(OSError):
+        if stamp.read_text() == described and (local_folder / "lambda-wheels").exists():
+            return
+    stamp.unlink(missing_ok=True)
+    print("Collecting the wheels of the deployment package into .local/wheels", flush=True)
+    run([str(project / FOLDERS["dev"] / "bin" / "python"), "-m", "ops", "wheels"])
+    stamp.write_text(described)
+
+
+def _ensure(name: str, project: Path, run: Run) -> None:
+    """Create an environment unless it is what it must be."""
     folder, described = project / FOLDERS[name], describe(name, project)
     # Written last and gone with the folder: what failed half-way is never taken for whole.
     stamp = folder / ".installed"
     with contextlib.suppress(OSError):
         if stamp.read_text() == described and (folder / "bin" / "python").exists():
-            return False
+            return
     began = time.monotonic()
     print(f"Installing {_PURPOSES[name]} into {folder.name}, with Python {_PYTHON_VERSION}", flush=True)
     # This very Python may be of the folder: what it was made from stays.
@@ -96,7 +108,6 @@ def _ensure(name: str, project: Path, run: Run) -> bool:
     _create(name, folder, base, project, run)
     stamp.write_text(described)
     print(f"  done in {time.monotonic() - began:.0f} s", flush=True)
-    return True
 
 
 def _create(name: str, folder: Path, base: str, project: Path, run: Run) -> None:
@@ -104,7 +115,7 @@ def _create(name: str, folder: Path, base: str, project: Path, run: Run) -> None
     python, uv = folder / "bin" / "python", tools / "uv"
     if name == "dev":
         run([base, "-m", "venv", str(folder)])
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps"]
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--no-user", "--require-hashes", "--no-deps"]
         run([*pip, "-r", str(requirements / "bootstrap.txt")])
     else:
         run([str(uv), "venv", "--quiet", "--python", str(tools / "python"), str(folder)])
@@ -116,8 +127,13 @@ def _create(name: str, folder: Path, base: str, project: Path, run: Run) -> None
 def uv_environment(python: Path) -> dict[str, str]:
     """Return this process's environment with what its pip knows of indexes; what uv is told itself goes first."""
     listed = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False).stdout
-    settings = dict(re.findall(r"^(?:global|install|:env:)\.([\w-]+)='(.*)'$", listed, re.MULTILINE))
-    told = {variable: settings[name] for name, variable in _PIP_SETTINGS.items() if name in settings}
+    settings = dict(re.findall(r"^(?:global|install|:env:)\.([\w-]+)=(['\"].*['\"])$", listed, re.MULTILINE))
+    # Of several values, each has a line of its own in pip's files.
+    told = {
+        variable: " ".join(str(ast.literal_eval(settings[name])).split())
+        for name, variable in _PIP_SETTINGS.items()
+        if name in settings
+    }
     if _system_has_certificates():
         told["UV_SYSTEM_CERTS"] = "true"
     return {**told, **os.environ, "UV_PYTHON_DOWNLOADS": "never"}

@@ -127,6 +127,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(environments, "uv_environment", lambda _python: {})
     made = tmp_path / "my project"
     shutil.copytree(LOCKS, made / "requirements")
+    (made / "ops").mkdir()
+    shutil.copy(PROJECT / "ops" / "wheels.py", made / "ops")
     return made
 
 
@@ -162,10 +164,18 @@ def test_an_environment_of_another_python_is_installed_anew(project: Path, name:
     assert set_up(project).installed == [f"{name}.txt"]
 
 
+@pytest.mark.parametrize("maker", ["requirements/runtime.txt", "ops/wheels.py"])
+def test_wheels_are_collected_anew_when_what_makes_them_has_changed(project: Path, maker: str) -> None:
+    set_up(project)
+    with (project / maker).open("a") as text:
+        text.write("# newer\n")
+    assert set_up(project).ran == [".venv/bin/python -m ops wheels"]
+
+
 def test_another_python_gets_wheels_of_its_own(project: Path) -> None:
     set_up(project)
-    stamp = project / ".venv" / ".installed"
-    stamp.write_text(stamp.read_text().replace("Python 3.", "Python 2."))
+    for stamp in (project / ".venv" / ".installed", project / ".local" / "wheels-collected"):
+        stamp.write_text(stamp.read_text().replace("Python 3.", "Python 2."))
     assert set_up(project).ran[-1] == ".venv/bin/python -m ops wheels"
 
 
@@ -189,17 +199,27 @@ def test_wheels_that_were_removed_are_collected_again(project: Path) -> None:
     assert set_up(project).ran == [".venv/bin/python -m ops wheels"]
 
 
-@pytest.mark.parametrize("step", ["-m venv", "pip install", "dev.txt", "uv venv", "cloud.txt"])
+@pytest.mark.parametrize("step", ["-m venv", "pip install", "dev.txt", "uv venv", "cloud.txt", "ops wheels"])
 def test_an_installation_that_failed_is_never_taken_for_whole(project: Path, step: str) -> None:
     set_up(project, fails_at=step)
-    # The second try begins with the environment that was not finished.
-    assert set_up(project).installed[-1] == "cloud.txt"
+    # The second try begins with what was not finished, and leaves nothing to do.
+    assert set_up(project).ran[-1] == ".venv/bin/python -m ops wheels"
+    assert set_up(project).ran == []
 
 
 def test_a_command_that_fails_is_told_with_its_output(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(environments.SetupError, match="no such package"):
         environments.run_and_show([sys.executable, "-c", "print('Downloading x'); print('no such package'); exit(1)"])
     assert capfd.readouterr().out == "  Downloading x\n"
+
+
+def test_several_indexes_each_on_a_line_of_its_own_hold_for_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "pip.conf"
+    config.write_text("[global]\nextra-index-url =\n    https://a.example/simple\n    https://b.example/simple\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
+    monkeypatch.delenv("UV_INDEX", raising=False)
+    told = environments.uv_environment(Path(sys.executable))
+    assert told["UV_INDEX"] == "https://a.example/simple https://b.example/simple"
 
 
 def test_what_pip_is_told_of_indexes_holds_for_uv(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,8 +277,9 @@ def test_the_makefile_uses_nothing_that_make_3_81_does_not_know() -> None:
 def test_no_recipe_of_make_needs_more_than_a_posix_shell() -> None:
     recipes = re.findall(r"^\t@?(.*)$", (PROJECT / "Makefile").read_text(), re.MULTILINE)
     assert recipes
-    for script in [*recipes, *(str(path) for path in (PROJECT / "ops").glob("*.sh"))]:
-        assert not re.search(r"\[\[|<\(|\bpipefail\b|\bsource\b|\$'|&>", script), script
+    scripts = [PROJECT / "ops" / "setup.sh", PROJECT / "localcloud" / "env.sh"]
+    for script in [*recipes, *(path.read_text() for path in scripts)]:
+        assert not re.search(r"\[\[|<\(|\bpipefail\b|^\s*source\b|\$'|&>", script, re.MULTILINE), script
 
 
 def test_every_target_of_make_can_be_read(tmp_path: Path) -> None:
