@@ -53,10 +53,9 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 1 <= port <= _PORT_MAX:
-        raise argparse.ArgumentTypeError(f"must be from 1 to {_PORT_MAX}")
-    return port
+    if not (text.isdecimal() and 1 <= int(text) <= _PORT_MAX):
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {_PORT_MAX}")
+    return int(text)
 
 
 if __name__ == "__main__":

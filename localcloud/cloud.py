@@ -52,6 +52,11 @@ class Cloud:
         return self.emulator.endpoint_url
 
     @property
+    def identity(self) -> str:
+        """Tells this cloud from any other that is or will be at its address."""
+        return self.emulator.identity
+
+    @property
     def environment(self) -> dict[str, str]:
         """The variables with which any AWS client reaches this cloud."""
         return {
@@ -89,6 +94,13 @@ class Cloud:
         """The names of the deployed functions, sorted."""
         functions = self.client("lambda").list_functions()["Functions"]
         return tuple(sorted(function["FunctionName"] for function in functions))
+
+    def require_up(self) -> None:
+        """Raise LocalCloudError, which says why, if the cloud is down."""
+        if self.emulator.process.poll() is not None:
+            raise LocalCloudError("the emulator has ended by itself")
+        if not self.emulator.is_up:
+            raise LocalCloudError(f"{self.emulator.folder.parents[1]} was removed meanwhile")
 
     def wait_until_drained(self) -> None:
         """Wait until every queued message is consumed; raises LocalCloudError with how many are left."""

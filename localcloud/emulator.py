@@ -1,7 +1,6 @@
 """The AWS emulator as a child process: started on a free loopback port, gone with everything it spawned."""
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 from chalicelib.errors import ThermonetError
 from localcloud.polling import polls
 from ops.project import LOCAL_FOLDER, PROJECT, REGION
-from ops.running_cloud import HOST, accepts_connections, fetch, read_health
+from ops.running_cloud import HOST, accepts_connections, fetch, read_identity
 
 _PYTHON = PROJECT / ".venv-cloud" / "bin" / "python"
 # MiniStack's own server spends a quarter of a demo's time on HTTP. The services write their headers themselves.
@@ -45,6 +44,7 @@ class Emulator:
     endpoint_url: str
     process: "subprocess.Popen[bytes]"
     folder: Path
+    identity: str
 
     @property
     def is_up(self) -> bool:
@@ -94,10 +94,10 @@ def _start(folder: Path, wanted_port: int | None, *, permissions: bool) -> Emula
         port = _free_port(wanted_port if attempt == 0 else None)
         identity = secrets.token_hex(8)
         environment = _environment(folder, port, identity, permissions=permissions)
-        emulator = Emulator(f"http://{HOST}:{port}", _spawn(folder, port, environment), folder)
+        emulator = Emulator(f"http://{HOST}:{port}", _spawn(folder, port, environment), folder, identity)
         with contextlib.ExitStack() as undo:
             undo.callback(_stop, emulator.process)
-            if _wait_until_ready(emulator, identity):
+            if _wait_until_ready(emulator):
                 undo.pop_all()
                 return emulator
     log = (folder / "emulator.log").read_text(errors="replace").splitlines()
@@ -154,14 +154,14 @@ def _free_port(wanted: int | None) -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(emulator: Emulator, identity: str) -> bool:
+def _wait_until_ready(emulator: Emulator) -> bool:
     """Wait for the health page and one real service; False when the process ends or takes too long."""
     for _ in polls(_START_SECONDS):
         if emulator.process.poll() is not None:
             break
-        health = read_health(emulator.endpoint_url)
+        serves = read_identity(emulator.endpoint_url) == emulator.identity
         # The list of buckets is a real service, which the health page says nothing about.
-        if health and json.loads(health).get("edition") == identity and fetch(emulator.endpoint_url) is not None:
+        if serves and fetch(emulator.endpoint_url) is not None:
             return True
     return False
 

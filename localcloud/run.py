@@ -59,6 +59,7 @@ def run_once(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
     with signals_as_interrupt(), local_cloud(stage, on_step=show) as cloud:
         show(f"Simulating {counted(config.meta.sensors_in_all, 'sensor')}")
         summary = _simulate(config, cloud, seed, out_folder / "readings.csv")
+        cloud.require_up()
         console.print(format_summary(summary), highlight=False)
         show("Waiting until the queue is drained")
         cloud.wait_until_drained()
@@ -85,6 +86,7 @@ def _simulate(config: SimulatorConfig, cloud: Cloud, seed: int | None, dump: Pat
             dump=dump,
             token=cloud.token,
             grace_seconds=_GRACE_SECONDS,
+            should_stop=lambda: not cloud.emulator.is_up,
             on_progress=update,
         )
 

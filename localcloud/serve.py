@@ -68,11 +68,10 @@ def _serve_until_interrupted(
             cloud = stack.enter_context(starting)
         stack.enter_context(announced(cloud, cloud_file))
         when_up(cloud)
-        while cloud.emulator.is_up:
+        while True:
+            cloud.require_up()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 cloud.emulator.process.wait(_WATCH_SECONDS)
-        ended = cloud.emulator.process.poll() is not None
-        raise LocalCloudError("the emulator has ended by itself" if ended else f"{local_folder} was removed meanwhile")
 
 
 def _become_chalice_local(stage: str, port: int, cloud_environment: dict[str, str]) -> NoReturn:

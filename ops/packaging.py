@@ -89,7 +89,9 @@ def _run_chalice(stage: str, sources: Iterable[Path], wheels: Path, output: Path
         deployments.mkdir()
         if code:
             os.link(code, deployments / code.name)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PYTHON"))}
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "PIP_", "PYTHON"))
+        }
         environment |= {"AWS_DEFAULT_REGION": REGION, "PYTHONDONTWRITEBYTECODE": "1"}
         # It would ask the network for credentials, of which packaging needs none.
         environment |= {"AWS_EC2_METADATA_DISABLED": "true"}

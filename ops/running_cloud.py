@@ -41,6 +41,7 @@ class CloudFile(msgspec.Struct, frozen=True):
 
     stage: str
     endpoint_url: str
+    identity: str
     api_url: str
     region: str
     account_id: str
@@ -50,13 +51,20 @@ class CloudFile(msgspec.Struct, frozen=True):
     token: str
 
 
+class _Health(msgspec.Struct):
+    edition: str | None = None
+
+
 def find_cloud(local_folder: Path = LOCAL_FOLDER) -> CloudFile | None:
-    """Return what is announced of the local cloud that is running; None when there is none."""
+    """Return what is announced of the local cloud that is running; None when there is none.
+
+    One that was killed leaves its announcement, and another one may be at its address by now.
+    """
     try:
         cloud = msgspec.json.decode((local_folder / "cloud.json").read_bytes(), type=CloudFile)
     except (OSError, msgspec.DecodeError):
         return None
-    return cloud if read_health(cloud.endpoint_url) is not None else None
+    return cloud if read_identity(cloud.endpoint_url) == cloud.identity else None
 
 
 def client_factory(endpoint_url: str) -> ClientFactory:
@@ -75,9 +83,12 @@ def client_factory(endpoint_url: str) -> ClientFactory:
     return functools.cache(functools.partial(session.client, endpoint_url=endpoint_url, config=config))
 
 
-def read_health(endpoint_url: str) -> bytes | None:
-    """Return the health page of the emulator at that address; None when none serves there."""
-    return fetch(f"{endpoint_url}/_ministack/health")
+def read_identity(endpoint_url: str) -> str | None:
+    """Return what the health page of the emulator at that address calls it; None when none serves there."""
+    try:
+        return msgspec.json.decode(fetch(f"{endpoint_url}/_ministack/health") or b"{}", type=_Health).edition
+    except msgspec.DecodeError:
+        return None
 
 
 def without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
@@ -109,4 +120,5 @@ def leads_to_this_machine(environment: Mapping[str, str]) -> str | None:
         return None
     # AWS_REGION is not among those that env.sh sets.
     names = sorted(name for name in environment if re.match(r"AWS_(ENDPOINT|ACCESS|SECRET|DEFAULT)_", name))
-    return f"this shell's AWS_ENDPOINT_URL leads to this machine, not to AWS: `unset {' '.join(names)}`"
+    way_out = f"`leave_local_cloud`, or `unset {' '.join(names)}`"
+    return f"this shell's AWS_ENDPOINT_URL leads to this machine, not to AWS: {way_out}"

@@ -36,7 +36,7 @@ def triage(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> str:
     cloud.client("lambda").create_function(
         FunctionName=TRIAGE,
         Role=role["Arn"],
-        Runtime="python3.11",
+        Runtime="python3.13",
         Handler=module["handler"],
         Timeout=module["timeout_seconds"],
         Environment={"Variables": {key: filled(value, resources) for key, value in module["environment"].items()}},

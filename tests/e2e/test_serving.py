@@ -20,7 +20,7 @@ import jwt
 import pytest
 
 from ops.project import PROJECT
-from ops.running_cloud import accepts_connections
+from ops.running_cloud import accepts_connections, find_cloud
 from tests.e2e.checkout import PROXIES, Checkout, make_checkout
 from tests.e2e.cloud_tools import free_port, get, wait_for
 
@@ -79,6 +79,18 @@ def test_make_local_serves_the_routes_of_the_running_cloud(served: Served) -> No
         second = served.checkout.run("local", PORT=port)
     said = f"error: port {port} is taken: give another one, `make local PORT={port + 1}`\n"
     assert (second.returncode, second.stderr) == (1, said)
+
+
+def test_an_announcement_that_was_left_is_not_taken_for_the_cloud_that_is_at_its_address(
+    served: Served, tmp_path: Path
+) -> None:
+    left = served.announced | {"identity": "of a cloud that was killed"}
+    (tmp_path / "cloud.json").write_text(json.dumps(left))
+    assert find_cloud(tmp_path) is None
+    (tmp_path / "cloud.json").write_text(json.dumps(served.announced))
+    found = find_cloud(tmp_path)
+    assert found is not None
+    assert found.api_url == served.announced["api_url"]
 
 
 def test_what_holds_a_token_is_readable_by_its_owner_only(served: Served) -> None:

@@ -44,7 +44,7 @@ def test_what_is_left_of_a_local_cloud_in_a_shell_is_no_way_to_aws(
     assert main([command, "dev"], {**ENVIRONMENT, **left}) == 1
     assert capsys.readouterr().err == (
         "error: this shell's AWS_ENDPOINT_URL leads to this machine, not to AWS: "
-        "`unset AWS_ACCESS_KEY_ID AWS_ENDPOINT_URL AWS_SECRET_ACCESS_KEY`\n"
+        "`leave_local_cloud`, or `unset AWS_ACCESS_KEY_ID AWS_ENDPOINT_URL AWS_SECRET_ACCESS_KEY`\n"
     )
 
 

@@ -21,11 +21,11 @@ variable "handler" {
 variable "runtime" {
   description = "Python runtime of Lambda."
   type        = string
-  default     = "python3.11"
+  default     = "python3.13"
 
   validation {
     condition     = can(regex("^python3\\.[0-9]+$", var.runtime))
-    error_message = "runtime must be one of Python, such as python3.11."
+    error_message = "runtime must be one of Python, such as python3.13."
   }
 }
 
