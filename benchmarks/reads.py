@@ -85,7 +85,7 @@ def _written_by_a_run() -> dict[str, Any]:
     names = [f"location-{number}" for number in range(LOCATIONS)]
     minutes = [Minute(START + timedelta(minutes=n), 40, 21.123456, 20.5, 22.25, 21.0123) for n in range(MINUTES)]
     counts = Counts(measurements=1_000_000)
-    limits = load_settings("dev").thermistor.status_below_celsius
+    limits = load_settings("dev").status_below_celsius
     manifest = msgspec.structs.replace(
         NO_MANIFEST, run_id=RUN_ID, reports={name: report_key(name, RUN_ID) for name in names}, counts=counts
     )

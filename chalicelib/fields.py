@@ -1,6 +1,6 @@
-"""The fields that readings, measurements, tokens and requests share: ids and times."""
+"""The fields that readings, measurements, tokens and requests share: ids, keys and times."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from urllib.parse import unquote
 
@@ -25,6 +25,26 @@ def parse_id(field: str, text: str) -> str:
         raise ValidationError(f"{field}: {str(error).partition(': ')[2]}") from None
 
 
+def sensor_key(location_id: str, sensor_id: str) -> str:
+    """Return the name of a sensor that no other location's sensor can have; every key about a sensor begins with it.
+
+    `/` is in neither id.
+    """
+    return f"{location_id}/{sensor_id}"
+
+
+def split_sensor_key(key: str) -> tuple[str, str]:
+    """Return the location's and the sensor's id of a sensor's key."""
+    location_id, _, sensor_id = key.partition("/")
+    return location_id, sensor_id
+
+
+def to_milliseconds(time: datetime) -> datetime:
+    """Return the time in UTC, cut to the millisecond, to which times are kept."""
+    utc = time.astimezone(UTC)
+    return utc.replace(microsecond=utc.microsecond // 1_000 * 1_000)
+
+
 def format_time(time: datetime) -> str:
-    """Write a UTC time the one way the contract knows, ISO 8601 with `Z`."""
-    return time.isoformat().replace("+00:00", "Z")
+    """Write a UTC time the one way the contract knows, RFC 3339 with three digits and `Z`, in which texts sort as times."""
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

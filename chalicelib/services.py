@@ -12,6 +12,7 @@ from chalicelib.api.report_reader import ReportReader
 from chalicelib.api.tokens import SigningKeys, Tokens, signing_keys_parameter
 from chalicelib.aws import Aws
 from chalicelib.broken_count import BrokenCount
+from chalicelib.calibration import Thermistors
 from chalicelib.ingest.alerts import Alerts
 from chalicelib.ingest.buffering import Buffer
 from chalicelib.ingest.idempotency import Idempotency
@@ -39,7 +40,8 @@ class Services:
     def ingest(self) -> Ingest:
         resources, settings, dynamodb = self.aws.resources, self._settings, self.aws.dynamodb
         return Ingest(
-            thermistor=settings.thermistor,
+            thermistor=Thermistors(settings.thermistors).default,
+            status_limits=settings.status_below_celsius,
             oldest_age=timedelta(hours=settings.analytics.history_hours),
             idempotency=Idempotency(settings.idempotency, resources.idempotency_table, dynamodb),
             registry=self.registry,
@@ -74,7 +76,7 @@ class Services:
 
     @cached_property
     def summarizer(self) -> Summarizer:
-        return Summarizer(self._settings.thermistor.status_below_celsius, self._store, self._ledger(self._store))
+        return Summarizer(self._settings.status_below_celsius, self._store, self._ledger(self._store))
 
     @cached_property
     def registry(self) -> SensorRegistry:

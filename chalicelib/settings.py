@@ -6,8 +6,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from chalicelib.calibration import DEFAULT_TYPE, ThermistorType, TypeName
 from chalicelib.errors import ValidationError
-from chalicelib.thermistor import Status, Thermistor
+from chalicelib.thermistor import Status, StatusLimits
 from chalicelib.validation import load_yaml
 
 CONFIG_FOLDER = Path(__file__).parent / "config"
@@ -37,6 +38,13 @@ class IdempotencySettings(Struct, frozen=True, forbid_unknown_fields=True):
     anonymous_window_seconds: Annotated[int, Meta(ge=1, le=3_600)]
 
 
+class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The locations that may be registered, and the sensors of each that are not retired."""
+
+    locations: Annotated[int, Meta(ge=1, le=20_000)]
+    sensors_per_location: Annotated[int, Meta(ge=1, le=100_000)]
+
+
 class ApiSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The requests that API Gateway lets through, in the long run and at once. It answers 429 to the rest."""
 
@@ -59,7 +67,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     message_retention_seconds: MessageRetentionSeconds
     api: ApiSettings
     signing_key_version: Annotated[int, Meta(ge=1, le=1_000_000)]
-    thermistor: Thermistor
+    thermistors: Annotated[dict[TypeName, ThermistorType], Meta(max_length=100)]
+    status_below_celsius: StatusLimits
+    limits: LimitSettings
     alerts: AlertSettings
     idempotency: IdempotencySettings
     analytics: AnalyticsSettings
@@ -69,4 +79,8 @@ def load_settings(stage: str, folder: Path = CONFIG_FOLDER) -> Settings:
     """Read the settings of a stage; raises ValidationError naming file, key and rule."""
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,15}", stage):
         raise ValidationError(f"stage: {stage!r} is not a stage's name")
-    return load_yaml(folder / f"{stage}.yaml", Settings)
+    path = folder / f"{stage}.yaml"
+    settings = load_yaml(path, Settings)
+    if DEFAULT_TYPE not in settings.thermistors:
+        raise ValidationError(f"{path}: thermistors.{DEFAULT_TYPE}: required, but missing")
+    return settings

@@ -23,17 +23,38 @@ class Status(StrEnum):
     BROKEN = "BROKEN"
 
 
+class StatusLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Temperatures in °C below which each status holds, from cold to hot; CRITICAL from the last one up."""
+
+    TEMPERATURE_TOO_LOW: float
+    OK: float
+    TEMPERATURE_TOO_HIGH: float
+
+    def __post_init__(self) -> None:
+        if not all(lower < higher for lower, higher in pairwise(structs.astuple(self))):
+            raise ValueError(f"{' < '.join(self.__struct_fields__)} must hold")
+
+    def status_of(self, temperature_celsius: float) -> Status:
+        """Judge a temperature in °C."""
+        for status, limit in zip(_LIMITED, structs.astuple(self), strict=True):
+            if temperature_celsius < limit:
+                return status
+        return Status.TEMPERATURE_CRITICAL
+
+
+_LIMITED = tuple(Status(name) for name in StatusLimits.__struct_fields__)
+
+
 class Coefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Steinhart–Hart coefficients of a thermistor, for kelvin and ohm."""
+    """Steinhart–Hart coefficients of a thermistor, for kelvin and ohm; with c = 0 they are the Beta equation's."""
 
     a: float
     b: float
     c: float
 
     def __post_init__(self) -> None:
-        # With these signs a higher resistance always means a lower temperature.
-        if not (math.isfinite(self.a) and 0 < self.b < math.inf and 0 <= self.c < math.inf):
-            raise ValueError("b > 0 and c >= 0 must hold, and all must be finite")
+        if not (math.isfinite(self.a) and math.isfinite(self.b) and 0 <= self.c < math.inf):
+            raise ValueError("c >= 0 must hold, and all must be finite")
 
 
 class ResistanceRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,32 +68,20 @@ class ResistanceRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("0 < min < max must hold")
 
 
-class StatusLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Temperatures in °C below which each status holds, from cold to hot; CRITICAL from the last one up."""
-
-    TEMPERATURE_TOO_LOW: float
-    OK: float
-    TEMPERATURE_TOO_HIGH: float
-
-    def __post_init__(self) -> None:
-        if not all(lower < higher for lower, higher in pairwise(structs.astuple(self))):
-            raise ValueError(f"{' < '.join(self.__struct_fields__)} must hold")
-
-
-_LIMITED = tuple(Status(name) for name in StatusLimits.__struct_fields__)
-
-
-class Thermistor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A kind of thermistor: its curve, where the curve is valid, and how its temperatures are judged."""
+class Thermistor(msgspec.Struct, frozen=True):
+    """The curve of a thermistor, and the range in which it is valid."""
 
     coefficients: Coefficients
     accepted_resistance_ohm: ResistanceRange
-    status_below_celsius: StatusLimits
 
     def __post_init__(self) -> None:
-        hottest_at = self.accepted_resistance_ohm.min
-        if not self._reciprocal_kelvin(hottest_at) > 1.0 / TEMPERATURE_MAX_CELSIUS:
-            raise ValueError(f"coefficients give no temperature at {hottest_at} ohm")
+        accepted = self.accepted_resistance_ohm
+        # The slope b + 3·c·(ln R)² is least where ln R is nearest to 0.
+        flattest_log = math.log(min(max(1.0, accepted.min), accepted.max))
+        if not self.coefficients.b + 3 * self.coefficients.c * flattest_log**2 > 0:
+            raise ValueError(f"temperature does not fall with resistance from {accepted.min} to {accepted.max} ohm")
+        if not self._reciprocal_kelvin(accepted.min) > 1.0 / TEMPERATURE_MAX_CELSIUS:
+            raise ValueError(f"coefficients give no temperature at {accepted.min} ohm")
 
     def accepts(self, resistance_ohm: float) -> bool:
         """Return whether the resistance is one of a working sensor; NaN is not."""
@@ -88,13 +97,6 @@ class Thermistor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not self.accepts(resistance_ohm):
             raise ValueError(f"{resistance_ohm} ohm is outside the accepted range")
         return 1.0 / self._reciprocal_kelvin(resistance_ohm) - ZERO_CELSIUS_KELVIN
-
-    def status(self, temperature_celsius: float) -> Status:
-        """Judge a temperature in °C against the limits."""
-        for status, limit in zip(_LIMITED, structs.astuple(self.status_below_celsius), strict=True):
-            if temperature_celsius < limit:
-                return status
-        return Status.TEMPERATURE_CRITICAL
 
     def _reciprocal_kelvin(self, resistance_ohm: float) -> float:
         log_resistance = math.log(resistance_ohm)

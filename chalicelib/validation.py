@@ -25,7 +25,7 @@ def convert(value: Any, type_: type[T]) -> T:
     try:
         return msgspec.convert(value, type_)
     except msgspec.ValidationError as error:
-        raise ValidationError(_describe(str(error))) from None
+        raise ValidationError(_name_key(_describe(str(error)), value, type_)) from None
     except OverflowError:
         raise ValidationError("body: a number is too large") from None
 
@@ -91,6 +91,23 @@ def _describe(message: str) -> str:
         reason = "required, but missing" if field["what"] == "missing required" else "unknown field"
     name = path.removeprefix("$").removeprefix(".") or "body"
     return f"{shorten(name)}: {shorten(reason)}"
+
+
+def _name_key(description: str, value: Any, type_: type[Any]) -> str:
+    """Put the key in the place of msgspec's `[...]`: the one that by itself gives the same error."""
+    path, unnamed, rest = description.partition("[...]")
+    mapping = value
+    for name in path.split("."):
+        mapping = mapping.get(name) if isinstance(mapping, dict) else None
+    if not unnamed or not isinstance(mapping, dict):
+        return description
+    for key, item in mapping.items():
+        try:
+            msgspec.convert({**value, path: {key: item}}, type_)
+        except msgspec.ValidationError as error:
+            if _describe(str(error)) == description:
+                return f"{path}.{shorten(str(key))}{rest}"
+    return description
 
 
 def within(path: str, error: ValidationError) -> str:

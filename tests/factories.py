@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from chalicelib.calibration import Thermistors
 from chalicelib.ingest.buffering import QueuedMessage
 from chalicelib.ingest.readings import Reading, parse_reading
 from chalicelib.landing import LandedMeasurement
@@ -26,7 +27,7 @@ ODD_IDS = ["a:b", "..", ".", "-", "_", ":", "A", "a", "1", "01", "-1", "null", "
 
 
 def thermistor(lowest: float = 1.0, highest: float = 20_000.0, **coefficients: float) -> Thermistor:
-    stages = SETTINGS.thermistor
+    stages = Thermistors(SETTINGS.thermistors).default
     return structs.replace(
         stages,
         coefficients=structs.replace(stages.coefficients, **coefficients),

@@ -27,6 +27,7 @@ class PostingService:
         self.sns, self.sqs = FakeSns(), FakeSqs()
         self.ingest = Ingest(
             thermistor(),
+            SETTINGS.status_below_celsius,
             DAY,
             Idempotency(SETTINGS.idempotency, "idempotency", self.dynamodb),
             SensorRegistry("registry", BrokenCount("ledger", self.dynamodb), self.dynamodb, lambda _: None),

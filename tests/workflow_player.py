@@ -194,7 +194,7 @@ class Process:
         self.ledger = Ledger(LEDGER_TABLE, dynamodb, store)
         self.receiver = Receiver(settings, store, self.ledger, BrokenCount(LEDGER_TABLE, dynamodb), new_uuid, scratch)
         self.reporter = Reporter(settings, store, scratch)
-        self.summarizer = Summarizer(SETTINGS.thermistor.status_below_celsius, store, self.ledger)
+        self.summarizer = Summarizer(SETTINGS.status_below_celsius, store, self.ledger)
 
     def invoke(self, function: str, payload: Any) -> Any:
         """Call a function as app.py does."""

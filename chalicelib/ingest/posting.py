@@ -16,7 +16,7 @@ from chalicelib.ingest.readings import BODY_BYTES_MAX, Answer, BatchAnswer, Read
 from chalicelib.ingest.records import Attempt, Interrupted
 from chalicelib.ingest.registry import SensorRegistry
 from chalicelib.measurements import Measurement
-from chalicelib.thermistor import Status, Thermistor
+from chalicelib.thermistor import Status, StatusLimits, Thermistor
 from chalicelib.validation import decode_body
 
 # What is queued of a reading beside its answer.
@@ -29,6 +29,7 @@ class Ingest:
     def __init__(
         self,
         thermistor: Thermistor,
+        status_limits: StatusLimits,
         oldest_age: timedelta,
         idempotency: Idempotency,
         registry: SensorRegistry,
@@ -37,6 +38,7 @@ class Ingest:
         clock: Callable[[], datetime],
     ) -> None:
         self._thermistor = thermistor
+        self._status_limits = status_limits
         self._oldest_age = oldest_age
         self._idempotency = idempotency
         self._registry = registry
@@ -106,7 +108,7 @@ class Ingest:
                 broken.add(reading.sensor_id)
             is_broken = reading.sensor_id in broken
             temperature = None if is_broken else self._thermistor.temperature_celsius(reading.resistance_ohm)
-            status = Status.BROKEN if temperature is None else self._thermistor.status(temperature)
+            status = Status.BROKEN if temperature is None else self._status_limits.status_of(temperature)
             # A microsecond apart, so that two readings of one sensor stay two.
             timestamp = reading.timestamp or now + timedelta(microseconds=index)
             answers.append(Answer(reading.sensor_id, reading.location_id, temperature, status, timestamp))

@@ -19,7 +19,7 @@ from tests.factories import SETTINGS
 # As behind API Gateway, where the stage's name comes before every path.
 STAGE_PATH = "/dev/"
 _START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
-LIMITS = structs.asdict(SETTINGS.thermistor.status_below_celsius)
+LIMITS = structs.asdict(SETTINGS.status_below_celsius)
 TOKEN = "head.claims.signature"
 AVERAGES = {"cold": 12.0, "fine": 21.5, "warm": 140.25, "hot": 260.0}
 # What API Gateway itself answers.

@@ -47,7 +47,7 @@ def test_the_latest_run_tells_its_books_and_those_of_all_runs(stage, run):
         "newly_broken_sensors": 0,
         "broken_sensors": 0,
         "latest_measurement": "2026-03-01T12:02:00Z",
-        "status_below_celsius": structs.asdict(SETTINGS.thermistor.status_below_celsius),
+        "status_below_celsius": structs.asdict(SETTINGS.status_below_celsius),
     }
 
 

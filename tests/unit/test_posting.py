@@ -9,7 +9,7 @@ import pytest
 from chalicelib.errors import BodyTooLargeError, ForbiddenError, ValidationError
 from chalicelib.fields import format_time
 from chalicelib.ingest.readings import BODY_BYTES_MAX
-from tests.factories import DAY, MINUTE, NOW, posted, queued, thermistor
+from tests.factories import DAY, MINUTE, NOW, SETTINGS, posted, queued, thermistor
 from tests.posting_service import TIME, TOO_HIGH_OHM, PostingService, answer_to, temperature_of
 
 
@@ -35,7 +35,9 @@ def test_a_value_out_of_range_latches_its_sensor_alerts_and_is_not_queued(servic
 
 
 def test_every_status_of_a_working_sensor_is_answered_and_queued(service):
-    statuses = {value: thermistor().status(temperature_of(value)) for value in (1, 20, 2000, 20_000)}
+    statuses = {
+        value: SETTINGS.status_below_celsius.status_of(temperature_of(value)) for value in (1, 20, 2000, 20_000)
+    }
     assert len(set(statuses.values())) == 4
     for value, status in statuses.items():
         assert service.post(posted(value=value))["status"] == status

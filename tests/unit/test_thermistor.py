@@ -6,12 +6,12 @@ from itertools import permutations
 import mpmath
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec import structs
 
 from chalicelib.thermistor import Coefficients, ResistanceRange, Status, StatusLimits, Thermistor
-from tests.factories import thermistor
+from tests.factories import SETTINGS, thermistor
 
 RESISTANCES = st.floats(1.0, 20_000.0)
 
@@ -80,7 +80,7 @@ def test_a_resistance_outside_the_range_is_refused(resistance_ohm):
         thermistor().temperature_celsius(resistance_ohm)
 
 
-LIMITS = structs.asdict(thermistor().status_below_celsius)
+LIMITS = structs.asdict(SETTINGS.status_below_celsius)
 
 
 def test_every_status_has_a_limit_but_the_hottest_and_the_broken_one():
@@ -92,21 +92,39 @@ def test_every_status_has_a_limit_but_the_hottest_and_the_broken_one():
     list(zip(LIMITS, LIMITS.values(), [*LIMITS, "TEMPERATURE_CRITICAL"][1:], strict=True)),
 )
 def test_a_limit_belongs_to_the_warmer_status(colder, limit, warmer):
-    assert thermistor().status(math.nextafter(limit, -math.inf)) is Status(colder)
-    assert thermistor().status(limit) is Status(warmer)
+    assert SETTINGS.status_below_celsius.status_of(math.nextafter(limit, -math.inf)) is Status(colder)
+    assert SETTINGS.status_below_celsius.status_of(limit) is Status(warmer)
 
 
 def test_the_coldest_and_the_hottest_status_have_no_end():
-    assert thermistor().status(-273.15) is Status(next(iter(LIMITS)))
-    assert thermistor().status(1e5) is Status.TEMPERATURE_CRITICAL
+    assert SETTINGS.status_below_celsius.status_of(-273.15) is Status(next(iter(LIMITS)))
+    assert SETTINGS.status_below_celsius.status_of(1e5) is Status.TEMPERATURE_CRITICAL
 
 
-@pytest.mark.parametrize(
-    ("b", "c"), [(0.0, 9.9e-8), (-1e-4, 9.9e-8), (2.37e-4, -1e-9), (math.nan, 9.9e-8), (2.37e-4, math.nan)]
-)
-def test_coefficients_without_a_falling_curve_are_refused(b, c):
-    with pytest.raises(ValueError, match=r"^b > 0 and c >= 0 must hold, and all must be finite$"):
+@pytest.mark.parametrize(("b", "c"), [(2.37e-4, -1e-9), (math.nan, 9.9e-8), (2.37e-4, math.nan)])
+def test_coefficients_that_no_curve_has_are_refused(b, c):
+    with pytest.raises(ValueError, match=r"^c >= 0 must hold, and all must be finite$"):
         Coefficients(1.4e-3, b, c)
+
+
+@pytest.mark.parametrize(("b", "c"), [(0.0, 9.9e-8), (-1e-4, 9.9e-8), (0.0, 0.0), (-1e-7, 0.0)])
+def test_a_curve_that_does_not_fall_over_the_whole_range_is_refused(b, c):
+    with pytest.raises(ValueError, match=r"^temperature does not fall with resistance from 0\.5 to 20000\.0 ohm$"):
+        thermistor(b=b, c=c, lowest=0.5)
+
+
+@given(st.floats(-1e-5, 1e-5), st.floats(0, 1e-6), st.floats(0.1, 1e6), st.floats(1.1, 1e3))
+def test_a_curve_is_accepted_exactly_when_every_higher_resistance_is_colder(b, c, lowest, ratio):
+    highest = lowest * ratio
+    logs = [math.log(lowest) + step / 100 * math.log(ratio) for step in range(101)]
+    slopes = [b + 3 * c * log**2 for log in (*logs, *([0.0] if lowest <= 1 <= highest else []))]
+    assume(abs(min(slopes)) > 1e-9)
+    try:
+        thermistor(a=1.0, b=b, c=c, lowest=lowest, highest=highest)
+    except ValueError:
+        assert min(slopes) < 0
+    else:
+        assert min(slopes) > 0
 
 
 @pytest.mark.parametrize("coefficients", [(math.inf, 1, 1), (math.nan, 1, 1), (1, math.inf, 1), (1, 1, math.inf)])
@@ -142,5 +160,5 @@ def test_a_thermistor_is_read_from_its_settings_and_names_a_broken_rule():
     settings = msgspec.to_builtins(thermistor())
     assert msgspec.convert(settings, Thermistor) == thermistor()
     settings["coefficients"]["b"] = -1.0
-    with pytest.raises(msgspec.ValidationError, match=r"b > 0 .* at `\$\.coefficients`"):
+    with pytest.raises(msgspec.ValidationError, match=r"^temperature does not fall with resistance"):
         msgspec.convert(settings, Thermistor)

@@ -1,0 +1,162 @@
+"""Which thermistor a sensor is: a type of the settings, or a calibration of its own, by coefficients or three points."""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, cast
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from chalicelib.errors import ValidationError
+from chalicelib.thermistor import ZERO_CELSIUS_KELVIN, Coefficients, ResistanceRange, Thermistor
+from chalicelib.validation import convert, within
+
+DEFAULT_TYPE = "default"
+
+TypeName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
+Celsius = Annotated[float, Meta(gt=-ZERO_CELSIUS_KELVIN, lt=1e4)]
+Ohm = Annotated[float, Meta(gt=0, lt=1e12)]
+ThreePoints = tuple[tuple[Celsius, Ohm], tuple[Celsius, Ohm], tuple[Celsius, Ohm]]
+
+
+class ThermistorType(Struct, frozen=True, forbid_unknown_fields=True):
+    """A type of thermistor in the settings: its curve, by coefficients or by three points, and its range."""
+
+    title: Annotated[str, Meta(min_length=1, max_length=100)]
+    accepted_resistance_ohm: ResistanceRange
+    coefficients: Coefficients | UnsetType = UNSET
+    points: ThreePoints | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if (self.coefficients is UNSET) == (self.points is UNSET):
+            raise ValueError("either coefficients or points must be given")
+        # So that settings without a usable curve are refused when they are read.
+        _ = self.thermistor
+
+    @property
+    def thermistor(self) -> Thermistor:
+        """The curve and its range."""
+        if isinstance(self.coefficients, Coefficients):
+            return Thermistor(self.coefficients, self.accepted_resistance_ohm)
+        return fit(cast("ThreePoints", self.points), self.accepted_resistance_ohm)
+
+
+class Calibration(Struct, frozen=True, forbid_unknown_fields=True):
+    """A calibration of a sensor's own: Steinhart–Hart coefficients, and between which resistances in ohm they hold."""
+
+    a: float
+    b: float
+    c: float
+    min_ohm: float
+    max_ohm: float
+
+    @property
+    def thermistor(self) -> Thermistor:
+        """The curve and its range; raises ValueError when they break a rule."""
+        return Thermistor(Coefficients(self.a, self.b, self.c), ResistanceRange(self.min_ohm, self.max_ohm))
+
+
+def fit(points: ThreePoints, accepted_resistance_ohm: ResistanceRange) -> Thermistor:
+    """Return the curve through three points of (°C, ohm), in any order: Steinhart–Hart's, or the Beta equation's.
+
+    Beta, through the outer points, is for points whose Steinhart–Hart curve would have c < 0 or would not fall
+    over the accepted range.
+    Source: Steinhart & Hart 1968, solved for three points as in https://en.wikipedia.org/wiki/Steinhart–Hart_equation.
+    Raises ValueError when neither gives temperatures that fall with resistance over the accepted range.
+    """
+    coldest, middle, hottest = sorted(points)
+    if not (coldest[0] < middle[0] < hottest[0] and coldest[1] > middle[1] > hottest[1]):
+        raise ValueError("points: three temperatures are needed, each with a lower resistance than the colder ones")
+    try:
+        return Thermistor(_steinhart_hart(points), accepted_resistance_ohm)
+    except (ValueError, ZeroDivisionError):
+        return Thermistor(_beta(coldest, hottest), accepted_resistance_ohm)
+
+
+def _steinhart_hart(points: ThreePoints) -> Coefficients:
+    (l1, y1), (l2, y2), (l3, y3) = ((math.log(ohm), _reciprocal_kelvin(celsius)) for celsius, ohm in points)
+    g2, g3 = (y2 - y1) / (l2 - l1), (y3 - y1) / (l3 - l1)
+    c = (g3 - g2) / (l3 - l2) / (l1 + l2 + l3)
+    b = g2 - c * (l1 * l1 + l1 * l2 + l2 * l2)
+    return Coefficients(y1 - (b + l1 * l1 * c) * l1, b, c)
+
+
+def _beta(cold: tuple[float, float], hot: tuple[float, float]) -> Coefficients:
+    """Return 1/T = 1/T₀ + 1/B·ln(R/R₀) as Steinhart–Hart coefficients, of which c is 0."""
+    (cold_log, cold_y), (hot_log, hot_y) = (
+        (math.log(ohm), _reciprocal_kelvin(celsius)) for celsius, ohm in (cold, hot)
+    )
+    b = (cold_y - hot_y) / (cold_log - hot_log)
+    return Coefficients(cold_y - b * cold_log, b, 0.0)
+
+
+def _reciprocal_kelvin(celsius: float) -> float:
+    return 1.0 / (celsius + ZERO_CELSIUS_KELVIN)
+
+
+class _GivenCoefficients(Struct, frozen=True, forbid_unknown_fields=True):
+    a: float
+    b: float
+    c: float
+    min_ohm: Ohm | None = None
+    max_ohm: Ohm | None = None
+
+
+class _GivenPoints(Struct, frozen=True, forbid_unknown_fields=True):
+    points: ThreePoints
+    min_ohm: Ohm | None = None
+    max_ohm: Ohm | None = None
+
+
+# As the registry holds it: a type's name, a calibration, or None for the default type.
+SensorThermistor = str | Calibration | None
+
+
+class Thermistors:
+    """The types of the stage, and the curves of sensors that have a type or a calibration of their own."""
+
+    def __init__(self, types: Mapping[str, ThermistorType]) -> None:
+        self._types = {name: type_.thermistor for name, type_ in types.items()}
+
+    @property
+    def default(self) -> Thermistor:
+        """The curve of a sensor of which nothing else is known."""
+        return self._types[DEFAULT_TYPE]
+
+    def curve_of(self, given: SensorThermistor) -> Thermistor | None:
+        """Return a sensor's curve, None for a type that the settings have no longer."""
+        if isinstance(given, Calibration):
+            return given.thermistor
+        return self._types.get(given or DEFAULT_TYPE)
+
+    def parse(self, given: Any) -> SensorThermistor:
+        """Check what a caller gives as a sensor's `thermistor`; raises ValidationError naming the field."""
+        try:
+            return self._parse(given)
+        except ValidationError as error:
+            raise ValidationError(within("thermistor", error)) from None
+
+    def _parse(self, given: Any) -> SensorThermistor:
+        if given is None:
+            return None
+        if isinstance(given, str):
+            if given not in self._types:
+                raise ValidationError(f"body: must be one of {', '.join(sorted(self._types))}")
+            return None if given == DEFAULT_TYPE else given
+        kind = _GivenPoints if isinstance(given, dict) and "points" in given else _GivenCoefficients
+        return self._calibrate(convert(given, kind))
+
+    def _calibrate(self, given: _GivenCoefficients | _GivenPoints) -> Calibration:
+        usual = self.default.accepted_resistance_ohm
+        min_ohm, max_ohm = given.min_ohm or usual.min, given.max_ohm or usual.max
+        try:
+            accepted = ResistanceRange(min_ohm, max_ohm)
+        except ValueError:
+            raise ValidationError(f"min_ohm: must be below max_ohm ({min_ohm} and {max_ohm} ohm)") from None
+        try:
+            if isinstance(given, _GivenPoints):
+                used = fit(given.points, accepted).coefficients
+            else:
+                used = Thermistor(Coefficients(given.a, given.b, given.c), accepted).coefficients
+        except ValueError as error:
+            raise ValidationError(f"body: {str(error).removeprefix('points: ')}") from None
+        return Calibration(used.a, used.b, used.c, min_ohm, max_ohm)
