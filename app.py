@@ -24,6 +24,7 @@ from chalicelib.api.report_reader import ReportQuery
 from chalicelib.aws import Aws
 from chalicelib.fields import parse_id
 from chalicelib.ingest.buffering import read_record
+from chalicelib.ingest.provisioning import SensorAnswer
 from chalicelib.ingest.readings import BatchAnswer
 from chalicelib.metrics import Metrics
 from chalicelib.reports import RunSummary
@@ -32,6 +33,8 @@ from chalicelib.settings import load_settings
 from chalicelib.validation import convert
 
 STAGE = os.environ.get("THERMONET_STAGE", "dev")
+# curl -d says form-urlencoded unless another type is given; the body is JSON all the same.
+JSON_BODY = ["application/json", "application/x-www-form-urlencoded"]
 # The decorators below need figures of the stage, so this much is read at import.
 SETTINGS = load_settings(STAGE)
 
@@ -43,7 +46,12 @@ logger = Logger(service=app.app_name, json_serializer=functools.partial(json.dum
 logging.getLogger("chalicelib")
 copy_config_to_registered_loggers(logger, include={"chalicelib"})
 metrics = Metrics(service=app.app_name, stage=STAGE)
-services = Services(SETTINGS, Aws(STAGE), correlation_id=logger.get_correlation_id)
+services = Services(
+    SETTINGS,
+    Aws(STAGE),
+    correlation_id=logger.get_correlation_id,
+    on_refused=lambda number: metrics.count(RefusedSensors=number),
+)
 routes = http.Routes(app, logger, time.time)
 
 
@@ -64,13 +72,7 @@ def authorize(request: AuthRequest) -> AuthResponse:
     return AuthResponse(routes=["*"], principal_id=access.subject, context=access.to_context())
 
 
-# curl -d says form-urlencoded unless another type is given; the body is JSON all the same.
-@app.route(
-    "/readings",
-    methods=["POST"],
-    content_types=["application/json", "application/x-www-form-urlencoded"],
-    authorizer=authorize,
-)
+@app.route("/readings", methods=["POST"], content_types=JSON_BODY, authorizer=authorize)
 @routes.answers_errors
 def post_readings() -> Any:
     """Take a reading or a batch; answer with temperature and status of each."""
@@ -87,16 +89,12 @@ def post_readings() -> Any:
     return msgspec.to_builtins(answer)
 
 
-@app.route("/sensors/{sensor_id}", authorizer=authorize)
-@routes.answers_errors
-def get_sensor(sensor_id: str) -> dict[str, Any]:
-    """Return whether a sensor is broken."""
-    routes.access_for(Scope.READ_REPORTS)
-    known_id = parse_id("sensor_id", sensor_id)
-    broken = services.registry.find(known_id)
-    if broken is None:
-        raise errors.NotFoundError(f"sensor {known_id} has sent nothing yet")
-    return {"sensor_id": known_id, "broken": broken}
+def sensors_writer(location_id: str) -> tuple[str, str]:
+    """Return who asks and the location's id, of whose sensors the token may write."""
+    access = routes.access_for(Scope.WRITE_SENSORS)
+    known_id = parse_id("location_id", location_id)
+    access.require_location(known_id)
+    return access.subject, known_id
 
 
 @app.route("/locations", authorizer=authorize)
@@ -116,6 +114,49 @@ def get_report(location_id: str) -> Response:
     access.require_location(known_id)
     since = routes.query(ReportQuery).since
     return http.document_response(services.report_reader.report(known_id, routes.known_runs(), since))
+
+
+@app.route("/locations/{location_id}/sensors", methods=["POST"], content_types=JSON_BODY, authorizer=authorize)
+@routes.answers_errors
+def post_sensors(location_id: str) -> Any:
+    """Make or change several sensors of a location; answer with each as it then is."""
+    subject, known_id = sensors_writer(location_id)
+    answer = services.provisioning.put_all(known_id, routes.body())
+    done = [one.sensor_id for one in answer.results if isinstance(one, SensorAnswer)]
+    logger.info("sensors provisioned", extra={"subject": subject, "location_id": known_id, "sensor_ids": done})
+    return msgspec.to_builtins(answer)
+
+
+@app.route("/locations/{location_id}/sensors/{sensor_id}", authorizer=authorize)
+@routes.answers_errors
+def get_sensor(location_id: str, sensor_id: str) -> Any:
+    """Show a sensor: whether it is broken or retired, and its thermistor."""
+    access = routes.access_for(Scope.READ_REPORTS)
+    known_id = parse_id("location_id", location_id)
+    access.require_location(known_id)
+    return msgspec.to_builtins(services.provisioning.find(known_id, parse_id("sensor_id", sensor_id)))
+
+
+@app.route(
+    "/locations/{location_id}/sensors/{sensor_id}", methods=["PUT"], content_types=JSON_BODY, authorizer=authorize
+)
+@routes.answers_errors
+def put_sensor(location_id: str, sensor_id: str) -> Any:
+    """Make or change a sensor."""
+    subject, known_id = sensors_writer(location_id)
+    answer = services.provisioning.put(known_id, parse_id("sensor_id", sensor_id), routes.body())
+    logger.info("sensor provisioned", extra={"subject": subject, **msgspec.to_builtins(answer)})
+    return msgspec.to_builtins(answer)
+
+
+@app.route("/locations/{location_id}/sensors/{sensor_id}", methods=["DELETE"], authorizer=authorize)
+@routes.answers_errors
+def delete_sensor(location_id: str, sensor_id: str) -> Any:
+    """Retire a sensor, until its next reading."""
+    subject, known_id = sensors_writer(location_id)
+    answer = services.provisioning.retire(known_id, parse_id("sensor_id", sensor_id))
+    logger.info("sensor retired", extra={"subject": subject, **msgspec.to_builtins(answer)})
+    return msgspec.to_builtins(answer)
 
 
 @app.route("/runs/latest", authorizer=authorize)

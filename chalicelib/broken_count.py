@@ -22,14 +22,14 @@ class BrokenCount:
         self._table_name = table_name
         self._dynamodb = dynamodb
 
-    def increment(self, sensor_id: str) -> "TransactWriteItemTypeDef":
-        """Return the part of a latch's transaction that counts the sensor."""
+    def add(self, sensor_key: str, number: int) -> "TransactWriteItemTypeDef":
+        """Return the part of a transaction that counts the sensors it latches, the first of which is named."""
         return {
             "Update": {
                 "TableName": self._table_name,
-                "Key": {"id": {"S": f"{_PREFIX}{crc32(sensor_id.encode()) % _COUNTERS}"}},
-                "UpdateExpression": "ADD sensors :one",
-                "ExpressionAttributeValues": {":one": {"N": "1"}},
+                "Key": {"id": {"S": f"{_PREFIX}{crc32(sensor_key.encode()) % _COUNTERS}"}},
+                "UpdateExpression": "ADD sensors :number",
+                "ExpressionAttributeValues": {":number": {"N": str(number)}},
             }
         }
 

@@ -1,4 +1,4 @@
-"""Which thermistor a sensor is: a type of the settings, or a calibration of its own, by coefficients or three points."""
+"""Which thermistor a sensor is: a type of the settings, or one with a calibration of its own."""
 
 import math
 from collections.abc import Mapping
@@ -142,8 +142,9 @@ class Thermistors:
             if given not in self._types:
                 raise ValidationError(f"body: must be one of {', '.join(sorted(self._types))}")
             return None if given == DEFAULT_TYPE else given
-        kind = _GivenPoints if isinstance(given, dict) and "points" in given else _GivenCoefficients
-        return self._calibrate(convert(given, kind))
+        if isinstance(given, dict) and "points" in given:
+            return self._calibrate(convert(given, _GivenPoints))
+        return self._calibrate(convert(given, _GivenCoefficients))
 
     def _calibrate(self, given: _GivenCoefficients | _GivenPoints) -> Calibration:
         usual = self.default.accepted_resistance_ohm

@@ -25,6 +25,14 @@ def parse_id(field: str, text: str) -> str:
         raise ValidationError(f"{field}: {str(error).partition(': ')[2]}") from None
 
 
+def id_text(field: str, value: int | str) -> str:
+    """Write an id that may be given as a number as the text that it is; raises ValidationError for a long one."""
+    text = str(value)
+    if len(text) > ID_LENGTH_MAX:
+        raise ValidationError(f"{field}: longer than {ID_LENGTH_MAX} characters")
+    return text
+
+
 def sensor_key(location_id: str, sensor_id: str) -> str:
     """Return the name of a sensor that no other location's sensor can have; every key about a sensor begins with it.
 
@@ -46,5 +54,5 @@ def to_milliseconds(time: datetime) -> datetime:
 
 
 def format_time(time: datetime) -> str:
-    """Write a UTC time the one way the contract knows, RFC 3339 with three digits and `Z`, in which texts sort as times."""
+    """Write a UTC time as the contract does, RFC 3339 with three digits and `Z`: such texts sort as times."""
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

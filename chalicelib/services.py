@@ -18,7 +18,10 @@ from chalicelib.ingest.buffering import Buffer
 from chalicelib.ingest.idempotency import Idempotency
 from chalicelib.ingest.measurement_queue import MeasurementQueue
 from chalicelib.ingest.posting import Ingest
+from chalicelib.ingest.provisioning import Provisioning
+from chalicelib.ingest.registration import Registration
 from chalicelib.ingest.registry import SensorRegistry
+from chalicelib.ingest.transactions import Transactions
 from chalicelib.ledger import Ledger
 from chalicelib.object_store import ObjectStore
 from chalicelib.settings import Settings
@@ -29,22 +32,29 @@ if TYPE_CHECKING:
 
 
 class Services:
-    """The use cases of one process."""
+    """The use cases of one process; `on_refused` is told how many sensors a limit has kept out."""
 
-    def __init__(self, settings: Settings, aws: Aws, correlation_id: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        aws: Aws,
+        correlation_id: Callable[[], str | None] = lambda: None,
+        on_refused: Callable[[int], object] = lambda _: None,
+    ) -> None:
         self._settings = settings
         self._correlation_id = correlation_id
+        self._on_refused = on_refused
         self.aws = aws
 
     @cached_property
     def ingest(self) -> Ingest:
         resources, settings, dynamodb = self.aws.resources, self._settings, self.aws.dynamodb
         return Ingest(
-            thermistor=Thermistors(settings.thermistors).default,
+            thermistors=self._thermistors,
             status_limits=settings.status_below_celsius,
             oldest_age=timedelta(hours=settings.analytics.history_hours),
             idempotency=Idempotency(settings.idempotency, resources.idempotency_table, dynamodb),
-            registry=self.registry,
+            registry=self._registry,
             queue=MeasurementQueue(resources.queue_url, self.aws.sqs, self._correlation_id),
             alerts=Alerts(
                 settings.alerts, resources.topic_arn, resources.idempotency_table, self.aws.sns, dynamodb, time.time
@@ -79,12 +89,26 @@ class Services:
         return Summarizer(self._settings.status_below_celsius, self._store, self._ledger(self._store))
 
     @cached_property
-    def registry(self) -> SensorRegistry:
-        return SensorRegistry(self.aws.resources.registry_table, self._broken_count, self.aws.dynamodb)
+    def provisioning(self) -> Provisioning:
+        return Provisioning(self._thermistors, self._registry)
 
     @cached_property
     def report_reader(self) -> ReportReader:
         return ReportReader(self._ledger(self._store_online), self._store_online)
+
+    @cached_property
+    def _registry(self) -> SensorRegistry:
+        resources, transactions = self.aws.resources, Transactions(self.aws.dynamodb)
+        registration = Registration(
+            resources.registry_table, resources.ledger_table, self._settings.limits, transactions, self._on_refused
+        )
+        return SensorRegistry(
+            resources.registry_table, registration, self._broken_count, transactions, self.aws.dynamodb
+        )
+
+    @cached_property
+    def _thermistors(self) -> Thermistors:
+        return Thermistors(self._settings.thermistors)
 
     @cached_property
     def _broken_count(self) -> BrokenCount:

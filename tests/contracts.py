@@ -4,20 +4,25 @@ import pytest
 
 from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ObjectNotFoundError
+from chalicelib.ingest.registration import Registration
 from chalicelib.ingest.registry import SensorRegistry
+from chalicelib.ingest.transactions import Transactions
+from tests.factories import SETTINGS
 
 REGISTRY_TABLE = "thermonet-dev-sensor-registry"
 LEDGER_TABLE = "thermonet-dev-analytics-runs"
 
 
-def new_registry(dynamodb, **options):
+def new_registry(dynamodb, limits=SETTINGS.limits, sleep=lambda _: None, on_refused=lambda _: None):
     """The registry of a process that has just started."""
-    return SensorRegistry(REGISTRY_TABLE, BrokenCount(LEDGER_TABLE, dynamodb), dynamodb, **options)
+    transactions = Transactions(dynamodb, sleep)
+    registration = Registration(REGISTRY_TABLE, LEDGER_TABLE, limits, transactions, on_refused)
+    return SensorRegistry(REGISTRY_TABLE, registration, BrokenCount(LEDGER_TABLE, dynamodb), transactions, dynamodb)
 
 
-def is_broken(registry, sensor_id):
+def is_broken(registry, key):
     """Ask a registry about one sensor, which registers a new one."""
-    return sensor_id in registry.broken_among([sensor_id])
+    return registry.see([key])[key].broken
 
 
 class RegistryContract:

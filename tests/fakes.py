@@ -81,13 +81,17 @@ class FakeDynamoDb:
         writes = [write for item in TransactItems for write in item.values()]
         self._table("transact_write_items", writes[0]["TableName"])
         assert 1 <= len(writes) <= 100
+        named = [
+            (write["TableName"], self._key(write["TableName"], write.get("Key") or write["Item"])) for write in writes
+        ]
+        assert len(set(named)) == len(named), "a transaction writes an item once"
         reasons = [self._reason_against(**write) for write in writes]
         if self.conflicts:
             self.conflicts -= 1
-            reasons[-1] = "TransactionConflict"
-        if set(reasons) != {"None"}:
+            reasons[-1] = {"Code": "TransactionConflict"}
+        if any(reason["Code"] != "None" for reason in reasons):
             error = {"Code": "TransactionCanceledException", "Message": "no"}
-            response: Any = {"Error": error, "CancellationReasons": [{"Code": reason} for reason in reasons]}
+            response: Any = {"Error": error, "CancellationReasons": reasons}
             raise TransactionCanceledException(response, "TransactWriteItems")
         for write in writes:
             if "Item" in write:
@@ -96,24 +100,30 @@ class FakeDynamoDb:
                 self._update(write["TableName"], write["Key"], write["UpdateExpression"], write)
         return {}
 
-    def _reason_against(self, *, TableName: str, Key: Item | None = None, **write: Any) -> str:
+    def _reason_against(self, *, TableName: str, Key: Item | None = None, **write: Any) -> dict[str, Any]:
         try:
             self._check(self.tables[TableName].get(self._key(TableName, Key or write["Item"])), write)
-        except ConditionalCheckFailedException:
-            return "ConditionalCheckFailed"
-        return "None"
+        except ConditionalCheckFailedException as failed:
+            response: Any = failed.response
+            found = {"Item": response["Item"]} if response.get("Item") else {}
+            return {"Code": "ConditionalCheckFailed", **found}
+        return {"Code": "None"}
 
     def _update(self, table: str, key_item: Item, expression: str, condition: dict[str, Any]) -> None:
         key = self._key(table, key_item)
         item = {**copy.deepcopy(self.tables[table].get(key, key_item))}
-        names, values = condition.get("ExpressionAttributeNames", {}), condition["ExpressionAttributeValues"]
-        if expression.startswith("ADD "):
-            _, name, value = expression.split(" ")
-            number = int(item.get(name, {"N": "0"})["N"]) + int(values[value]["N"])
-            item[name] = {"N": str(number)}
-        for assignment in expression.removeprefix("SET ").split(",") if expression.startswith("SET ") else ():
-            name, _, value = assignment.strip().partition(" = ")
-            item[names.get(name, name)] = values[value]
+        names, values = condition.get("ExpressionAttributeNames", {}), condition.get("ExpressionAttributeValues", {})
+        for clause in re.split(r" (?=REMOVE )", expression):
+            action, _, operands = clause.partition(" ")
+            for operand in operands.split(","):
+                name, _, value = operand.strip().replace(" = ", " ").partition(" ")
+                if action == "REMOVE":
+                    item.pop(names.get(name, name), None)
+                elif action == "ADD":
+                    item[name] = {"N": str(int(item.get(name, {"N": "0"})["N"]) + int(values[value]["N"]))}
+                else:
+                    assert action == "SET", f"not understood: {expression}"
+                    item[names.get(name, name)] = values[value]
         self._write(table, key, item)
 
     def delete_item(self, *, TableName: str, Key: Item) -> dict[str, Any]:

@@ -4,13 +4,13 @@ import json
 
 import msgspec
 
-from chalicelib.broken_count import BrokenCount
+from chalicelib.calibration import Thermistors
 from chalicelib.fields import format_time
 from chalicelib.ingest.alerts import Alerts
 from chalicelib.ingest.idempotency import Idempotency
 from chalicelib.ingest.measurement_queue import MeasurementQueue
 from chalicelib.ingest.posting import Ingest
-from chalicelib.ingest.registry import SensorRegistry
+from tests.contracts import LEDGER_TABLE, REGISTRY_TABLE, new_registry
 from tests.factories import DAY, MINUTE, NOW, SETTINGS, alert_settings, thermistor
 from tests.fakes import FakeDynamoDb, FakeLambdaContext, FakeSns, FakeSqs
 
@@ -21,16 +21,17 @@ TIME = format_time(NOW - MINUTE)
 class PostingService:
     """The use case with its services, and a clock that a test may set."""
 
-    def __init__(self):
+    def __init__(self, limits=SETTINGS.limits):
         self.now = NOW
-        self.dynamodb = FakeDynamoDb({"registry": "sensor_id", "idempotency": "id", "ledger": "id"})
+        self.dynamodb = FakeDynamoDb({REGISTRY_TABLE: "sensor_id", "idempotency": "id", LEDGER_TABLE: "id"})
         self.sns, self.sqs = FakeSns(), FakeSqs()
+        self.registry = new_registry(self.dynamodb, limits)
         self.ingest = Ingest(
-            thermistor(),
+            Thermistors(SETTINGS.thermistors),
             SETTINGS.status_below_celsius,
             DAY,
             Idempotency(SETTINGS.idempotency, "idempotency", self.dynamodb),
-            SensorRegistry("registry", BrokenCount("ledger", self.dynamodb), self.dynamodb, lambda _: None),
+            self.registry,
             MeasurementQueue("queue", self.sqs),
             Alerts(alert_settings(), "topic", "idempotency", self.sns, self.dynamodb, NOW.timestamp),
             lambda: self.now,
@@ -46,8 +47,8 @@ class PostingService:
     def post_batch(self, *readings, locations=()):
         return self.post({"readings": readings}, *locations)
 
-    def is_broken(self, sensor_id):
-        return self.dynamodb.tables["registry"][sensor_id]["broken"]["BOOL"]
+    def is_broken(self, key):
+        return self.dynamodb.tables[REGISTRY_TABLE][key]["broken"]["BOOL"]
 
 
 def temperature_of(resistance_ohm):

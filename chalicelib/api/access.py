@@ -18,6 +18,7 @@ class Scope(StrEnum):
 
     WRITE_READINGS = "readings:write"
     READ_REPORTS = "reports:read"
+    WRITE_SENSORS = "sensors:write"
 
 
 class Access(Struct, frozen=True):

@@ -8,6 +8,7 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 from msgspec import Struct
 
+from chalicelib.fields import sensor_key
 from chalicelib.ingest.readings import Answer
 from chalicelib.settings import AlertSettings
 
@@ -23,6 +24,8 @@ _ALERTS_PER_REQUEST = 20
 # While claims are slow, the request needs what time is left for its own end.
 _CLAIMING_SECONDS_MAX = 2.0
 _PUBLISH_BATCH_MAX = 10
+# SNS takes no longer subject; the message has all of it.
+_SUBJECT_MAX = 100
 
 
 class _Alert(Struct, frozen=True):
@@ -36,7 +39,9 @@ class _Alert(Struct, frozen=True):
         """Write the alert as SNS takes it."""
         content = {**msgspec.to_builtins(self.answer), "value": self.resistance_ohm}
         return {
-            "Subject": f"Sensor {self.answer.sensor_id}: {self.answer.status}",
+            "Subject": f"{self.answer.status}: sensor {self.answer.sensor_id} at {self.answer.location_id}"[
+                :_SUBJECT_MAX
+            ],
             "Message": msgspec.json.encode(content).decode(),
             "MessageAttributes": {"status": {"DataType": "String", "StringValue": str(self.answer.status)}},
         }
@@ -84,7 +89,7 @@ class Alerts:
         due: dict[str, _Alert] = {}
         for answer, resistance_ohm in answers:
             if answer.status in self._settings.statuses:
-                claim = f"alert#{answer.sensor_id}#{answer.status}"
+                claim = f"alert#{sensor_key(answer.location_id, answer.sensor_id)}#{answer.status}"
                 if self._quiet_until.get(claim, 0.0) <= now:
                     due.setdefault(claim, _Alert(claim, answer, resistance_ohm))
         return list(due.values())

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 class Idempotency:
     """Attempts readings once, and repeats the outcome to every further delivery of them.
 
-    The same request is the one with the same readings in the same order. One of readings that nothing but their
-    content identifies is remembered for a short window: a constant temperature must not be swallowed.
+    The same single reading with another value is a conflict. The same batch is the one with the same readings and
+    values in the same order, so that a corrected value makes another batch and stops none of its neighbours.
+    What nothing but values identifies is remembered for a short window: a constant temperature must not be swallowed.
     """
 
     def __init__(self, settings: IdempotencySettings, table_name: str, dynamodb: "DynamoDBClient") -> None:
@@ -42,9 +43,18 @@ class Idempotency:
             for expires_after_seconds in (settings.expires_after_seconds, settings.anonymous_window_seconds)
         )
 
-    def run(self, readings: Sequence[Reading], attempt: Callable[[], Attempt], lambda_context: Any) -> Attempt:
+    def run(
+        self,
+        readings: Sequence[Reading],
+        attempt: Callable[[], Attempt],
+        lambda_context: Any,
+        *,
+        is_batch: bool = False,
+        is_resumed: bool = False,
+    ) -> Attempt:
         """Return what the attempt at these readings came to, making it only for their first delivery.
 
+        What an interrupted attempt comes to when it is resumed is remembered beside it.
         Raises ReadingConflictError when they were answered before with other content,
         ReadingInProgressError while they are being answered, ServiceUnavailableError when DynamoDB fails.
         What the attempt itself raises is passed on, and nothing is remembered of it.
@@ -58,14 +68,16 @@ class Idempotency:
             config=config,
             persistence_store=layer,
             output_serializer=CustomDictSerializer(partial(pack, readings), partial(unpack, readings)),
-            key_prefix="reading",
+            key_prefix="resumed" if is_resumed else "reading",
         )
+        identities = [one.identity for one in readings]
+        values = [one.resistance_ohm for one in readings]
         # Digests, because Powertools copies and hashes what it is given, more than once.
-        key, content = _digest([one.identity for one in readings]), _digest([one.content for one in readings])
+        key, content = (_digest([identities, values]), "") if is_batch else (_digest(identities), _digest(values))
         try:
             outcome: Attempt = attempt_once(request={"key": key, "content": content})
         except IdempotencyValidationError:
-            raise ReadingConflictError("the same reading was accepted before with another value or location") from None
+            raise ReadingConflictError("value: the same reading was accepted before with another one") from None
         except IdempotencyAlreadyInProgressError:
             raise ReadingInProgressError("the same reading is still in progress") from None
         except (IdempotencyPersistenceLayerError, IdempotencyInconsistentStateError) as error:

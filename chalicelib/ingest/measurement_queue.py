@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import Struct
 
-from chalicelib.measurements import Measurement
+from chalicelib.thermistor import Status
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -13,6 +14,17 @@ if TYPE_CHECKING:
 
 # SQS takes 256 KiB with the attributes, of which there is one, for the correlation id.
 MESSAGE_BYTES_MAX = 256 * 1024 - 256
+
+
+class QueuedMeasurement(Struct, frozen=True):
+    """What `measurements.Measurement` is read from; `value` is the resistance in ohm."""
+
+    sensor_id: str
+    location_id: str
+    temperature: float
+    status: Status
+    timestamp: str
+    value: float
 
 
 class MeasurementQueue:
@@ -25,7 +37,7 @@ class MeasurementQueue:
         self._sqs = sqs
         self._correlation_id = correlation_id
 
-    def send(self, measurements: list[Measurement]) -> None:
+    def send(self, measurements: list[QueuedMeasurement]) -> None:
         """Send the measurements as few messages as hold them.
 
         When a later message fails the earlier ones are sent; a repetition's duplicates are dropped downstream.
@@ -39,7 +51,7 @@ class MeasurementQueue:
         return {"correlation_id": {"DataType": "String", "StringValue": correlation_id}} if correlation_id else {}
 
 
-def pack(measurements: list[Measurement], bytes_max: int = MESSAGE_BYTES_MAX) -> Iterator[str]:
+def pack(measurements: list[QueuedMeasurement], bytes_max: int = MESSAGE_BYTES_MAX) -> Iterator[str]:
     """Yield JSON arrays of the measurements, in order, each of at most `bytes_max` bytes."""
     packed: list[bytes] = []
     size = len(b"[]")

@@ -1,26 +1,53 @@
 """The use case behind POST /readings: a reading or a batch becomes temperatures, statuses and measurements."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from msgspec import structs
+from msgspec import Struct
 
+from chalicelib.calibration import Thermistors
 from chalicelib.errors import BodyTooLargeError, ForbiddenError, ServiceUnavailableError
+from chalicelib.fields import format_time
 from chalicelib.ingest.alerts import Alerts
 from chalicelib.ingest.batch import sort_out
 from chalicelib.ingest.idempotency import Idempotency
-from chalicelib.ingest.measurement_queue import MeasurementQueue
-from chalicelib.ingest.readings import BODY_BYTES_MAX, Answer, BatchAnswer, Reading, parse_batch, parse_reading
-from chalicelib.ingest.records import Attempt, Interrupted
+from chalicelib.ingest.measurement_queue import MeasurementQueue, QueuedMeasurement
+from chalicelib.ingest.readings import (
+    BODY_BYTES_MAX,
+    Answer,
+    BatchAnswer,
+    Delivery,
+    PostedBatch,
+    Reading,
+    parse_deliveries,
+    parse_reading,
+)
+from chalicelib.ingest.records import Attempt, Interrupted, Outcome
+from chalicelib.ingest.registration import Refused
 from chalicelib.ingest.registry import SensorRegistry
-from chalicelib.measurements import Measurement
-from chalicelib.thermistor import Status, StatusLimits, Thermistor
-from chalicelib.validation import decode_body
+from chalicelib.ingest.sensors import Sensor
+from chalicelib.thermistor import Status, StatusLimits
+from chalicelib.validation import convert, decode_body
 
-# What is queued of a reading beside its answer.
-_FROM_READING = sorted({*Reading.__struct_fields__} & {*Measurement.__struct_fields__} - {*Answer.__struct_fields__})
+_UNAVAILABLE = "a service behind this one failed, try again"
+
+
+class _NothingTakenError(Exception):
+    """All readings are refused; raised so that nothing is remembered, and the next delivery asks again."""
+
+    def __init__(self, outcomes: list[Outcome]) -> None:
+        super().__init__()
+        self.outcomes = outcomes
+
+
+class _Judged(Struct, frozen=True):
+    """The outcome of each reading, in order, and the sensors that have broken by them."""
+
+    outcomes: list[Outcome]
+    newly_broken: list[str]
 
 
 class Ingest:
@@ -28,7 +55,7 @@ class Ingest:
 
     def __init__(
         self,
-        thermistor: Thermistor,
+        thermistors: Thermistors,
         status_limits: StatusLimits,
         oldest_age: timedelta,
         idempotency: Idempotency,
@@ -37,7 +64,7 @@ class Ingest:
         alerts: Alerts,
         clock: Callable[[], datetime],
     ) -> None:
-        self._thermistor = thermistor
+        self._thermistors = thermistors
         self._status_limits = status_limits
         self._oldest_age = oldest_age
         self._idempotency = idempotency
@@ -56,23 +83,46 @@ class Ingest:
             raise BodyTooLargeError(f"body: more than {BODY_BYTES_MAX} bytes")
         posted = decode_body(body)
         if isinstance(posted, dict) and "readings" in posted:
-            batch = sort_out(parse_batch(posted, self._clock(), self._oldest_age), may_post)
-            return batch.answer(self._answer_once(batch.readings, lambda_context))
-        reading = parse_reading(posted, self._clock(), self._oldest_age)
-        if not may_post(reading.location_id):
-            raise ForbiddenError("location_id: the token is not for this location")
-        (answer,) = self._answer_once([reading], lambda_context)
-        return answer
+            items = convert(posted, PostedBatch).readings
+            return self.take([Delivery(item, may_post) for item in items], lambda_context)
+        reading = parse_reading(Delivery(posted, may_post), self._clock(), self._oldest_age)
+        (outcome,) = self._take_once([reading], lambda_context, is_batch=False)
+        if isinstance(outcome, Refused):
+            raise ForbiddenError(outcome.reason)
+        return outcome
 
-    def _answer_once(self, readings: list[Reading], lambda_context: Any) -> list[Answer]:
+    def take(self, deliveries: Sequence[Delivery], lambda_context: Any) -> BatchAnswer:
+        """Take the readings that are good and that their senders may post, at least one delivery of any kind.
+
+        Raises ReadingInProgressError, ServiceUnavailableError, and botocore's errors when a service does not answer.
+        """
+        batch = sort_out(parse_deliveries(deliveries, self._clock(), self._oldest_age))
+        return batch.answer(self._take_once(batch.readings, lambda_context, is_batch=True))
+
+    def _take_once(self, readings: list[Reading], lambda_context: Any, *, is_batch: bool) -> list[Outcome]:
         if not readings:
             return []
-        attempt = self._idempotency.run(readings, lambda: self._attempt(readings, self._clock()), lambda_context)
-        if isinstance(attempt, Interrupted) and attempt.cause is None:
-            # Of an earlier delivery: what it queued is queued again under the same time, and dropped as a duplicate.
-            attempt = self._attempt(readings, attempt.began_at)
+
+        def run(attempt: Callable[[], Attempt], *, is_resumed: bool = False) -> Attempt:
+            return self._idempotency.run(readings, attempt, lambda_context, is_batch=is_batch, is_resumed=is_resumed)
+
+        try:
+            attempt = run(lambda: self._attempt(readings, self._clock()))
+            if isinstance(attempt, Interrupted) and attempt.cause is None:
+                began_at = attempt.began_at
+                attempt = run(lambda: self._resume(readings, began_at), is_resumed=True)
+        except _NothingTakenError as nothing:
+            return nothing.outcomes
         if isinstance(attempt, Interrupted):
-            raise ServiceUnavailableError("a service behind this one failed, try again") from attempt.cause
+            raise ServiceUnavailableError(_UNAVAILABLE) from attempt.cause
+        return attempt
+
+    def _resume(self, readings: Sequence[Reading], began_at: datetime) -> Attempt:
+        """Attempt again what was interrupted: what it queued is queued again under the same time, and dropped later."""
+        attempt = self._attempt(readings, began_at)
+        if isinstance(attempt, Interrupted):
+            # Remembered is only what succeeds.
+            raise ServiceUnavailableError(_UNAVAILABLE) from attempt.cause
         return attempt
 
     def _attempt(self, readings: Sequence[Reading], now: datetime) -> Attempt:
@@ -80,44 +130,71 @@ class Ingest:
 
         Returns Interrupted for a failure after which readings that got the server's time may be in the queue.
         """
-        newly_broken = [reading.sensor_id for reading in readings if not self._accepts(reading)]
-        answers = self._judge(readings, now)
+        judged = self._judge(readings, self._registry.see(reading.key for reading in readings), now)
+        if all(isinstance(outcome, Refused) for outcome in judged.outcomes):
+            raise _NothingTakenError(judged.outcomes)
+        answered = [
+            (outcome, reading.resistance_ohm)
+            for reading, outcome in zip(readings, judged.outcomes, strict=True)
+            if isinstance(outcome, Answer)
+        ]
         measurements = [
-            _measurement(reading, answer)
-            for reading, answer in zip(readings, answers, strict=True)
-            if answer.temperature is not None
+            QueuedMeasurement(
+                one.sensor_id, one.location_id, one.temperature, one.status, one.timestamp, resistance_ohm
+            )
+            for one, resistance_ohm in answered
+            if one.temperature is not None
         ]
         try:
             self._queue.send(measurements)
             # Not before the queue has the good readings: a repetition would find their sensors broken.
-            self._registry.latch_all(newly_broken)
+            self._registry.latch_all(judged.newly_broken)
         except (BotoCoreError, ClientError, ServiceUnavailableError) as error:
             if measurements and any(reading.timestamp is None for reading in readings):
                 return Interrupted(now, error)
             raise
-        resistances_ohm = [reading.resistance_ohm for reading in readings]
-        self._alerts.consider(list(zip(answers, resistances_ohm, strict=True)))
-        return answers
+        self._alerts.consider(answered)
+        return judged.outcomes
 
-    def _judge(self, readings: Sequence[Reading], now: datetime) -> list[Answer]:
-        """Answer the readings in order: a sensor is broken from its first value out of range on."""
-        broken = self._registry.broken_among({reading.sensor_id for reading in readings if self._accepts(reading)})
-        answers = []
-        for index, reading in enumerate(readings):
-            if not self._accepts(reading):
-                broken.add(reading.sensor_id)
-            is_broken = reading.sensor_id in broken
-            temperature = None if is_broken else self._thermistor.temperature_celsius(reading.resistance_ohm)
+    def _judge(self, readings: Sequence[Reading], seen: Mapping[str, Sensor | Refused], now: datetime) -> _Judged:
+        """Judge the readings in order: a sensor is broken from its first value out of range on."""
+        times = _ServerTimes(readings, now)
+        newly_broken: dict[str, None] = {}
+        outcomes: list[Outcome] = []
+        for reading in readings:
+            key = reading.key
+            sensor = seen[key]
+            curve = None if isinstance(sensor, Refused) else self._thermistors.curve_of(sensor.thermistor)
+            if isinstance(sensor, Refused) or curve is None:
+                outcomes.append(sensor if isinstance(sensor, Refused) else _unknown_type(sensor))
+                continue
+            is_broken = sensor.broken or key in newly_broken
+            if not is_broken and not curve.accepts(reading.resistance_ohm):
+                newly_broken[key] = None
+                is_broken = True
+            temperature = None if is_broken else curve.temperature_celsius(reading.resistance_ohm)
             status = Status.BROKEN if temperature is None else self._status_limits.status_of(temperature)
-            # A microsecond apart, so that two readings of one sensor stay two.
-            timestamp = reading.timestamp or now + timedelta(microseconds=index)
-            answers.append(Answer(reading.sensor_id, reading.location_id, temperature, status, timestamp))
-        return answers
-
-    def _accepts(self, reading: Reading) -> bool:
-        return self._thermistor.accepts(reading.resistance_ohm)
+            timestamp = reading.timestamp or times.next_for(key)
+            outcomes.append(Answer(reading.sensor_id, reading.location_id, temperature, status, timestamp))
+        return _Judged(outcomes, list(newly_broken))
 
 
-def _measurement(reading: Reading, answer: Answer) -> Measurement:
-    from_reading = {name: getattr(reading, name) for name in _FROM_READING}
-    return Measurement(**structs.asdict(answer), **from_reading, value=reading.resistance_ohm)
+def _unknown_type(sensor: Sensor) -> Refused:
+    return Refused(f"sensor_id: the settings have no thermistor {sensor.thermistor!r} (thermistors) any more")
+
+
+class _ServerTimes:
+    """Times for readings that have none: now, and a millisecond apart, so that two of one sensor stay two."""
+
+    def __init__(self, readings: Sequence[Reading], now: datetime) -> None:
+        self._taken = {(reading.key, reading.timestamp) for reading in readings if reading.timestamp}
+        self._now = now
+
+    def next_for(self, key: str) -> str:
+        """Return the first time that no other reading of the sensor has."""
+        for milliseconds in count():
+            time = format_time(self._now + timedelta(milliseconds=milliseconds))
+            if (key, time) not in self._taken:
+                break
+        self._taken.add((key, time))
+        return time

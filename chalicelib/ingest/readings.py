@@ -1,13 +1,14 @@
 """Readings as sensors post them, and the answers to them."""
 
 import math
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
 from msgspec import Meta, Struct
 
-from chalicelib.errors import ValidationError
-from chalicelib.fields import CLOCK_SKEW_MAX, ID_LENGTH_MAX, IdText, Timestamp, format_time
+from chalicelib.errors import ForbiddenError, ValidationError
+from chalicelib.fields import CLOCK_SKEW_MAX, IdText, Timestamp, format_time, id_text, sensor_key
 from chalicelib.thermistor import Status
 from chalicelib.validation import convert, within
 
@@ -31,28 +32,38 @@ class PostedBatch(Struct, frozen=True, forbid_unknown_fields=True):
     readings: Annotated[list[Any], Meta(min_length=1, max_length=BATCH_READINGS_MAX)]
 
 
+class Delivery(Struct, frozen=True):
+    """A reading as it came, decoded but not checked, and for which locations who sent it may post."""
+
+    content: Any
+    may_post: Callable[[str], bool]
+
+
 class Reading(Struct, frozen=True):
-    """A valid reading: ids as text, resistance finite, time in UTC or None for the server's."""
+    """A valid reading: ids as text, resistance finite, time as the contract writes it or None for the server's."""
 
     sensor_id: str
     location_id: str
     resistance_ohm: float
-    timestamp: datetime | None
+    timestamp: str | None
     reading_id: str | None
 
     @property
-    def identity(self) -> tuple[Any, ...]:
-        """The reading's idempotency key: another delivery of the same reading has the same."""
-        if self.reading_id is not None:
-            return ("id", self.sensor_id, self.reading_id)
-        if self.timestamp is not None:
-            return ("time", self.sensor_id, format_time(self.timestamp))
-        return ("all", self.sensor_id, *self.content)
+    def key(self) -> str:
+        """The sensor's key."""
+        return sensor_key(self.location_id, self.sensor_id)
 
     @property
-    def content(self) -> tuple[str, float]:
-        """The fields that must not differ between deliveries of a reading."""
-        return (self.location_id, self.resistance_ohm)
+    def identity(self) -> tuple[str, ...]:
+        """The same of every delivery of the reading; a value that nothing else identifies is part of it.
+
+        Devices restart the counters that their ids come from, so a time is what tells readings apart.
+        """
+        if self.timestamp is not None:
+            return (self.key, "time", self.timestamp)
+        if self.reading_id is not None:
+            return (self.key, "id", self.reading_id)
+        return (self.key, "value", repr(self.resistance_ohm))
 
     @property
     def is_anonymous(self) -> bool:
@@ -67,7 +78,7 @@ class Answer(Struct, frozen=True):
     location_id: str
     temperature: float | None
     status: Status
-    timestamp: Timestamp
+    timestamp: str
 
 
 class Rejection(Struct, frozen=True):
@@ -92,24 +103,25 @@ class BatchAnswer(Struct, frozen=True):
         return cls(results, len(statuses) - broken, broken, len(results) - len(statuses))
 
 
-def parse_batch(posted: Any, now: datetime, oldest_age: timedelta) -> list[Reading | Rejection]:
-    """Check each reading of a decoded batch at the time `now` (UTC).
-
-    Raises ValidationError when the batch as a whole is not one.
-    """
-    batch = convert(posted, PostedBatch)
+def parse_deliveries(deliveries: Sequence[Delivery], now: datetime, oldest_age: timedelta) -> list[Reading | Rejection]:
+    """Check each reading of a batch at the time `now` (UTC), and whether its sender may post it."""
     checked: list[Reading | Rejection] = []
-    for index, item in enumerate(batch.readings):
+    for index, delivery in enumerate(deliveries):
         try:
-            checked.append(parse_reading(item, now, oldest_age))
+            checked.append(parse_reading(delivery, now, oldest_age))
         except ValidationError as error:
             checked.append(Rejection(within(f"readings[{index}]", error)))
+        except ForbiddenError as error:
+            checked.append(Rejection(f"readings[{index}].{error}"))
     return checked
 
 
-def parse_reading(posted: Any, now: datetime, oldest_age: timedelta) -> Reading:
-    """Check a decoded reading against the contract at the time `now` (UTC); raises ValidationError."""
-    reading = convert(posted, PostedReading)
+def parse_reading(delivery: Delivery, now: datetime, oldest_age: timedelta) -> Reading:
+    """Check a reading against the contract at the time `now` (UTC).
+
+    Raises ValidationError, and ForbiddenError for a location that its sender may not post for.
+    """
+    reading = convert(delivery.content, PostedReading)
     if not math.isfinite(reading.value):
         raise ValidationError("value: must be finite")
     timestamp = reading.timestamp
@@ -118,18 +130,13 @@ def parse_reading(posted: Any, now: datetime, oldest_age: timedelta) -> Reading:
             raise ValidationError("timestamp: more than 5 minutes in the future")
         if timestamp < now - oldest_age:
             raise ValidationError(f"timestamp: more than {oldest_age // timedelta(hours=1)} hours old")
-        timestamp = timestamp.astimezone(UTC)
+    location_id = id_text("location_id", reading.location_id)
+    if not delivery.may_post(location_id):
+        raise ForbiddenError("location_id: the token is not for this location")
     return Reading(
-        sensor_id=_id_text("sensor_id", reading.sensor_id),
-        location_id=_id_text("location_id", reading.location_id),
+        sensor_id=id_text("sensor_id", reading.sensor_id),
+        location_id=location_id,
         resistance_ohm=reading.value,
-        timestamp=timestamp,
+        timestamp=None if timestamp is None else format_time(timestamp.astimezone(UTC)),
         reading_id=reading.reading_id,
     )
-
-
-def _id_text(field: str, value: int | str) -> str:
-    text = str(value)
-    if len(text) > ID_LENGTH_MAX:
-        raise ValidationError(f"{field}: longer than {ID_LENGTH_MAX} characters")
-    return text

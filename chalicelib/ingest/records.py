@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from chalicelib.fields import format_time
 from chalicelib.ingest.readings import Answer, Reading
+from chalicelib.ingest.registration import Refused
 from chalicelib.thermistor import Status
 
 
@@ -24,7 +25,8 @@ class Interrupted(Struct, frozen=True):
     cause: Exception | None = None
 
 
-Attempt = list[Answer] | Interrupted
+Outcome = Answer | Refused
+Attempt = list[Outcome] | Interrupted
 
 
 class _Packed(Struct, frozen=True, array_like=True):
@@ -32,7 +34,7 @@ class _Packed(Struct, frozen=True, array_like=True):
 
     temperature: float | None
     status: Status
-    timestamp: datetime | None
+    timestamp: str | None
 
 
 def pack(readings: Sequence[Reading], attempt: Attempt) -> dict[str, Any]:
@@ -40,8 +42,9 @@ def pack(readings: Sequence[Reading], attempt: Attempt) -> dict[str, Any]:
     if isinstance(attempt, Interrupted):
         return {"interrupted_at": format_time(attempt.began_at)}
     packed = [
-        # Another delivery of a reading that is known by its time has the same time.
-        _Packed(one.temperature, one.status, None if reading.timestamp and not reading.reading_id else one.timestamp)
+        one.reason
+        if isinstance(one, Refused)
+        else _Packed(one.temperature, one.status, None if reading.timestamp else one.timestamp)
         for reading, one in zip(readings, attempt, strict=True)
     ]
     # Level 1 is five times as fast as the usual one, for a tenth more bytes.
@@ -54,9 +57,13 @@ def unpack(readings: Sequence[Reading], record: dict[str, Any]) -> Attempt:
     if "interrupted_at" in record:
         return Interrupted(datetime.fromisoformat(record["interrupted_at"]))
     encoded = zlib.decompress(base64.b64decode(record["answers"]))
-    answers = msgspec.json.decode(encoded, type=list[_Packed])
+    packed = msgspec.json.decode(encoded, type=list[_Packed | str])
     return [
-        Answer(reading.sensor_id, reading.location_id, one.temperature, one.status, timestamp)
-        for reading, one in zip(readings, answers, strict=True)
-        if (timestamp := one.timestamp or reading.timestamp)
+        Refused(one) if isinstance(one, str) else _answer(reading, one)
+        for reading, one in zip(readings, packed, strict=True)
     ]
+
+
+def _answer(reading: Reading, packed: _Packed) -> Answer:
+    timestamp = reading.timestamp or packed.timestamp or ""
+    return Answer(reading.sensor_id, reading.location_id, packed.temperature, packed.status, timestamp)
