@@ -1,12 +1,16 @@
 """Contracts that a fake and the service it stands for both have to keep; unit and functional tests inherit them."""
 
 import pytest
+from msgspec import UNSET
 
 from chalicelib.broken_count import BrokenCount
+from chalicelib.calibration import Calibration
 from chalicelib.errors import ObjectNotFoundError
-from chalicelib.ingest.registration import Registration
+from chalicelib.ingest.registration import RETIRED, SEEN, Refused, Registration, Wish
 from chalicelib.ingest.registry import SensorRegistry
+from chalicelib.ingest.sensors import Sensor
 from chalicelib.ingest.transactions import Transactions
+from chalicelib.settings import LimitSettings
 from tests.factories import SETTINGS
 
 REGISTRY_TABLE = "thermonet-dev-sensor-registry"
@@ -18,6 +22,20 @@ def new_registry(dynamodb, limits=SETTINGS.limits, sleep=lambda _: None, on_refu
     transactions = Transactions(dynamodb, sleep)
     registration = Registration(REGISTRY_TABLE, LEDGER_TABLE, limits, transactions, on_refused)
     return SensorRegistry(REGISTRY_TABLE, registration, BrokenCount(LEDGER_TABLE, dynamodb), transactions, dynamodb)
+
+
+OWN = Calibration(1e-3, 2e-4, 1e-7, 10.0, 1e6)
+
+
+def sensor_counts(dynamodb):
+    """What is counted of each location of the test, whichever DynamoDB it is."""
+    counts = {}
+    for location_id in "abcd":
+        key = {"id": {"S": f"location/{location_id}"}}
+        item = dynamodb.get_item(TableName=LEDGER_TABLE, Key=key, ConsistentRead=True).get("Item")
+        if item:
+            counts[location_id] = int(item["sensors"]["N"])
+    return counts
 
 
 def is_broken(registry, key):
@@ -37,57 +55,101 @@ class RegistryContract:
         return new_registry(dynamodb)
 
     def test_an_unknown_sensor_is_not_found(self, registry):
-        assert registry.find("new") is None
+        assert registry.find("a/new") is None
 
     def test_a_new_sensor_is_registered_as_working_on_first_sight(self, registry):
-        assert is_broken(registry, "new") is False
-        assert registry.find("new") is False
+        assert is_broken(registry, "a/new") is False
+        assert registry.find("a/new") == Sensor()
 
     def test_a_sensor_stays_working_when_asked_again(self, registry, other_process):
-        assert [is_broken(registry, "s"), is_broken(other_process, "s"), is_broken(registry, "s")] == [False] * 3
+        assert [is_broken(registry, "a/s"), is_broken(other_process, "a/s"), is_broken(registry, "a/s")] == [False] * 3
 
     def test_a_latched_sensor_is_broken_to_every_process(self, registry, other_process):
-        is_broken(registry, "s")
-        is_broken(other_process, "s")
-        registry.latch("s")
-        assert is_broken(registry, "s") is True
-        assert is_broken(other_process, "s") is True
+        is_broken(registry, "a/s")
+        is_broken(other_process, "a/s")
+        registry.latch_all(["a/s"])
+        assert is_broken(registry, "a/s") is True
+        assert is_broken(other_process, "a/s") is True
 
     def test_a_sensor_can_be_latched_on_first_sight(self, registry, other_process):
-        registry.latch("s")
-        assert other_process.find("s") is True
+        registry.latch_all(["a/s"])
+        assert other_process.find("a/s").broken
 
     def test_latching_again_changes_nothing(self, registry, other_process):
-        registry.latch("s")
-        other_process.latch("s")
-        registry.latch("s")
-        assert registry.find("s") is True
+        registry.latch_all(["a/s"])
+        other_process.latch_all(["a/s"])
+        registry.latch_all(["a/s"])
+        assert registry.find("a/s").broken
 
     def test_every_latched_sensor_is_counted_once_whoever_latches_it(self, registry, other_process, dynamodb):
         count = BrokenCount(LEDGER_TABLE, dynamodb)
         assert count.read() == 0
-        is_broken(registry, "1")
-        for sensor in ("1", "2", "3"):
-            registry.latch(sensor)
-            other_process.latch(sensor)
+        is_broken(registry, "a/1")
+        for sensor in ("a/1", "a/2", "a/3"):
+            registry.latch_all([sensor])
+            other_process.latch_all([sensor])
         assert count.read() == 3
 
     def test_sensors_do_not_affect_each_other(self, registry):
-        registry.latch("1")
-        assert is_broken(registry, "01") is False
-        assert is_broken(registry, "11") is False
+        registry.latch_all(["a/1"])
+        assert is_broken(registry, "a/01") is False
+        assert is_broken(registry, "a/11") is False
+
+    def test_sensors_of_two_locations_are_two_sensors(self, registry, dynamodb):
+        registry.see(["a/1", "b/1"])
+        registry.latch_all(["a/1"])
+        assert (registry.find("a/1").broken, registry.find("b/1").broken) == (True, False)
+        registry.change({"a/1": Wish("ntc-10k"), "b/1": RETIRED})
+        assert registry.find("a/1") == Sensor(broken=True, thermistor="ntc-10k")
+        assert registry.find("b/1") == Sensor(retired=True)
+        assert sensor_counts(dynamodb) == {"a": 1, "b": 0}
+
+    def test_whatever_is_wished_of_a_sensor_is_found_and_never_unbreaks_it(self, registry):
+        registry.latch_all(["a/1"])
+        for wish in (Wish("ntc-10k"), Wish(OWN), Wish(None), RETIRED, SEEN, Wish(OWN), RETIRED, Wish(None)):
+            changed = registry.change({"a/1": wish})["a/1"]
+            assert changed == registry.find("a/1")
+            assert changed.broken
+            assert changed.retired is wish.retired
+            assert wish.thermistor in {UNSET, changed.thermistor}
+
+    def test_what_would_exceed_a_limit_is_refused_and_nothing_beside_it(self, dynamodb):
+        registry = new_registry(dynamodb, LimitSettings(locations=2, sensors_per_location=3))
+        registry.see(["a/0"])
+        seen = new_registry(dynamodb, LimitSettings(locations=2, sensors_per_location=3)).see(
+            ["a/0", "a/1", "a/2", "a/3", "a/4", "b/0", "c/0", "c/1"]
+        )
+        refused = {key: outcome.reason for key, outcome in seen.items() if isinstance(outcome, Refused)}
+        assert refused == {
+            "a/3": "sensor_id: no more than 3 sensors at a location (limits.sensors_per_location)",
+            "a/4": "sensor_id: no more than 3 sensors at a location (limits.sensors_per_location)",
+            "c/0": "location_id: no more than 2 locations (limits.locations)",
+            "c/1": "location_id: no more than 2 locations (limits.locations)",
+        }
+        assert sensor_counts(dynamodb) == {"a": 3, "b": 1}
+        assert registry.find("a/3") is None
+
+    def test_a_retired_sensor_leaves_its_place_and_comes_back_by_a_reading_even_beyond_the_limit(self, dynamodb):
+        registry = new_registry(dynamodb, LimitSettings(locations=1, sensors_per_location=1))
+        registry.see(["a/0"])
+        registry.change({"a/0": RETIRED})
+        assert registry.see(["a/1"]) == {"a/1": Sensor()}
+        assert isinstance(registry.change({"a/0": Wish("ntc-10k")})["a/0"], Refused)
+        assert registry.see(["a/0"]) == {"a/0": Sensor()}
+        assert sensor_counts(dynamodb) == {"a": 2}
+        assert isinstance(registry.see(["a/2"])["a/2"], Refused)
 
     def test_a_registration_that_comes_too_late_learns_of_the_latch(self, registry, other_process, monkeypatch):
-        monkeypatch.setattr(registry, "find", other_process.latch)
-        assert is_broken(registry, "s") is True
-        assert other_process.find("s") is True
+        monkeypatch.setattr(registry, "find", lambda key: other_process.latch_all([key]))
+        assert is_broken(registry, "a/s") is True
+        assert other_process.find("a/s").broken
 
     def test_a_registration_that_comes_too_late_leaves_a_working_sensor_alone(
         self, registry, other_process, monkeypatch
     ):
-        is_broken(other_process, "s")
-        monkeypatch.setattr(registry, "find", lambda sensor_id: None)
-        assert is_broken(registry, "s") is False
+        is_broken(other_process, "a/s")
+        monkeypatch.setattr(registry, "find", lambda key: None)
+        assert is_broken(registry, "a/s") is False
 
 
 class ObjectStoreContract:

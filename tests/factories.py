@@ -8,9 +8,9 @@ from msgspec import structs
 
 from chalicelib.calibration import Thermistors
 from chalicelib.ingest.buffering import QueuedMessage
-from chalicelib.ingest.readings import Reading, parse_reading
+from chalicelib.ingest.measurement_queue import QueuedMeasurement
+from chalicelib.ingest.readings import Delivery, Reading, parse_reading
 from chalicelib.landing import LandedMeasurement
-from chalicelib.measurements import Measurement
 from chalicelib.settings import AlertSettings, AnalyticsSettings, load_settings
 from chalicelib.thermistor import Status, Thermistor
 
@@ -52,7 +52,7 @@ def posted(**fields: Any) -> dict[str, Any]:
 
 
 def reading(**fields: Any) -> Reading:
-    return structs.replace(parse_reading(posted(), NOW, DAY), **fields)
+    return structs.replace(parse_reading(Delivery(posted(), lambda _: True), NOW, DAY), **fields)
 
 
 def landed(
@@ -88,7 +88,7 @@ def measurement_fields(**fields: Any) -> dict[str, Any]:
 
 def queued(answer: dict[str, Any], value: float) -> dict[str, Any]:
     """The measurement that is queued of a reading, given its answer."""
-    return msgspec.to_builtins(msgspec.convert({**answer, "value": value}, Measurement))
+    return msgspec.to_builtins(msgspec.convert({**answer, "value": value}, QueuedMeasurement))
 
 
 def message(body: str, message_id: str = "m1", queued_at_ms: int | None = 1_000) -> QueuedMessage:

@@ -227,7 +227,7 @@ class FakeSns:
         assert 1 <= len(PublishBatchRequestEntries) <= 10
         failed = []
         for entry in PublishBatchRequestEntries:
-            if any(sensor in entry["Subject"] for sensor in self.refused):
+            if any(f"sensor {sensor} at" in entry["Subject"] for sensor in self.refused):
                 failed.append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
             else:
                 self.publish(TopicArn=TopicArn, **{name: value for name, value in entry.items() if name != "Id"})

@@ -222,23 +222,21 @@ class _Task:
         return _Part(keys, growth, new, subjects, writes)
 
     def _condition(self, location_id: str, number: int, limited: set[str], new: list[str]) -> tuple[str, int | None]:
-        """Return on which condition a location's count grows, with the most that it may be before."""
+        """Return on which condition a location's count changes, if any, with the most that it may be before."""
         if location_id in new:
             return "attribute_not_exists(id)", None
-        if location_id in limited:
-            return "sensors <= :room", self._limits.sensors_per_location - number
-        return "attribute_exists(id)", None
+        return (
+            ("sensors <= :room", self._limits.sensors_per_location - number) if location_id in limited else ("", None)
+        )
 
     def _raise(self, counter: str, name: str, number: int, condition: tuple[str, int | None]) -> Any:
         expression, room = condition
         values = {":number": {"N": str(number)}} | ({} if room is None else {":room": {"N": str(room)}})
-        return {
-            "Update": {
-                "TableName": self._registration.ledger_table,
-                "Key": {"id": {"S": counter}},
-                "UpdateExpression": f"ADD {name} :number",
-                "ConditionExpression": expression,
-                "ExpressionAttributeValues": values,
-                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-            }
+        update = {
+            "TableName": self._registration.ledger_table,
+            "Key": {"id": {"S": counter}},
+            "UpdateExpression": f"ADD {name} :number",
+            "ExpressionAttributeValues": values,
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
+        return {"Update": update | ({"ConditionExpression": expression} if expression else {})}

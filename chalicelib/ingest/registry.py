@@ -1,6 +1,6 @@
 """The sensor registry: one row per sensor, by its key, whose `broken` goes from false to true and never back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.broken_count import BrokenCount
@@ -88,13 +88,18 @@ class SensorRegistry:
         nothing.
         """
         latching = [key for key in dict.fromkeys(keys) if key not in self._known_broken]
-        while latching:
-            some = latching[:_LATCHES_MAX]
-            failed = self._transactions.write([*map(self._latch, some), self._broken_count.add(some[0], len(some))])
-            # The condition fails for those that others have latched meanwhile.
-            latched = {some[place] for place in failed} if failed else {*some}
-            self._remember(latched)
-            latching = [key for key in latching if key not in latched]
+        for start in range(0, len(latching), _LATCHES_MAX):
+            some = latching[start : start + _LATCHES_MAX]
+            while failed := self._write_latches(some):
+                # Others have latched these meanwhile.
+                some = [key for place, key in enumerate(some) if place not in failed]
+            self._remember(latching[start : start + _LATCHES_MAX])
+
+    def _write_latches(self, keys: list[str]) -> Collection[int]:
+        """Latch all sensors or none; return the places of those that are latched already, which is why none is."""
+        if not keys:
+            return ()
+        return self._transactions.write([*map(self._latch, keys), self._broken_count.add(keys[0], len(keys))])
 
     def _find_batch(self, keys: list[str]) -> dict[str, Sensor]:
         unread: list[Any] = [{"sensor_id": {"S": key}} for key in keys]

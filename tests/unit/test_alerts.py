@@ -7,8 +7,9 @@ import pytest
 from chalicelib.ingest.alerts import Alerts
 from chalicelib.ingest.readings import Answer
 from chalicelib.thermistor import Status
-from tests.factories import NOW, alert_settings
+from tests.factories import alert_settings
 from tests.fakes import FakeDynamoDb, FakeSns, service_error
+from tests.posting_service import TIME
 
 TABLE = "claims"
 
@@ -44,9 +45,9 @@ def new_process(dynamodb, sns, clock):
     return start
 
 
-def answer(status=Status.BROKEN, sensor_id="s"):
+def answer(status=Status.BROKEN, sensor_id="s", location_id="a"):
     temperature = None if status is Status.BROKEN else 300.0
-    return Answer(sensor_id=sensor_id, location_id="a", temperature=temperature, status=status, timestamp=NOW)
+    return Answer(sensor_id=sensor_id, location_id=location_id, temperature=temperature, status=status, timestamp=TIME)
 
 
 def test_an_unexpected_status_is_published_with_all_about_the_reading(new_process, sns):
@@ -60,7 +61,7 @@ def test_an_unexpected_status_is_published_with_all_about_the_reading(new_proces
         "location_id": "a",
         "temperature": 300.0,
         "status": "TEMPERATURE_CRITICAL",
-        "timestamp": "2026-03-01T12:00:00Z",
+        "timestamp": TIME,
         "value": 1.5,
     }
 
@@ -72,9 +73,10 @@ def test_other_statuses_cost_no_call(new_process, sns, dynamodb, status):
 
 
 @pytest.mark.parametrize("status", [Status.BROKEN, Status.TEMPERATURE_CRITICAL])
-def test_the_longest_sensor_id_gets_its_alert_too(new_process, sns, status):
-    new_process().consider([(answer(status, sensor_id="x" * 64), 0.5)])
-    assert len(sns.published) == 1
+def test_the_longest_ids_get_their_alert_too(new_process, sns, status):
+    new_process().consider([(answer(status, "x" * 64, "y" * 64), 0.5)])
+    (published,) = sns.published
+    assert published["Subject"].startswith(status)
 
 
 def test_a_sensor_is_quiet_for_the_cooldown_and_alerts_again_after_it(new_process, sns, clock, dynamodb):
@@ -99,11 +101,11 @@ def test_without_a_cooldown_every_reading_alerts(new_process, sns):
 
 def test_each_sensor_and_each_status_has_a_cooldown_of_its_own(new_process, sns):
     alerts = new_process()
-    for sensor in ("s", "t"):
+    for sensor in (("s", "a"), ("t", "a"), ("s", "b")):
         for status in (Status.BROKEN, Status.TEMPERATURE_CRITICAL):
-            alerts.consider([(answer(status, sensor), 0.5)])
-            alerts.consider([(answer(status, sensor), 0.5)])
-    assert len(sns.published) == 4
+            alerts.consider([(answer(status, *sensor), 0.5)])
+            alerts.consider([(answer(status, *sensor), 0.5)])
+    assert len(sns.published) == 6
 
 
 def test_the_claim_of_one_process_keeps_the_others_quiet(new_process, sns, clock):
@@ -202,7 +204,7 @@ def test_claims_that_are_slow_do_not_use_up_the_time_of_their_request(new_proces
 
 def test_entries_of_a_batch_that_the_topic_refuses_are_tried_again_by_the_next_readings(new_process, sns, dynamodb):
     alerts = new_process()
-    sns.refused = {"Sensor 1:"}
+    sns.refused = {"1"}
     answers = [(answer(sensor_id=str(number)), 0.5) for number in range(3)]
     alerts.consider(answers)
     assert len(sns.published) == 2
@@ -240,4 +242,4 @@ def test_a_claim_that_cannot_be_given_back_keeps_no_other_from_it(new_process, s
     new_process().consider(answers)
     sns.error = None
     new_process().consider(answers)
-    assert {message["Subject"] for message in sns.published} == {"Sensor 1: BROKEN", "Sensor 2: BROKEN"}
+    assert {message["Subject"] for message in sns.published} == {"BROKEN: sensor 1 at a", "BROKEN: sensor 2 at a"}

@@ -9,7 +9,7 @@ import pytest
 from chalicelib.errors import BodyTooLargeError, ForbiddenError, ValidationError
 from chalicelib.fields import format_time
 from chalicelib.ingest.readings import BODY_BYTES_MAX
-from tests.factories import DAY, MINUTE, NOW, SETTINGS, posted, queued, thermistor
+from tests.factories import DAY, MINUTE, NOW, SETTINGS, posted, queued
 from tests.posting_service import TIME, TOO_HIGH_OHM, PostingService, answer_to, temperature_of
 
 
@@ -21,14 +21,14 @@ def service():
 def test_a_reading_is_answered_registered_and_queued_as_it_was_answered(service):
     assert service.post(posted(timestamp=TIME)) == answer_to()
     assert service.sqs.measurements() == [queued(answer_to(), 2000.0)]
-    assert not service.is_broken("1")
+    assert not service.is_broken("a/1")
     assert service.sns.published == []
 
 
 def test_a_value_out_of_range_latches_its_sensor_alerts_and_is_not_queued(service):
     broken = answer_to(temperature=None, status="BROKEN")
     assert service.post(posted(timestamp=TIME, value=TOO_HIGH_OHM)) == broken
-    assert service.is_broken("1")
+    assert service.is_broken("a/1")
     assert [json.loads(alert["Message"]) for alert in service.sns.published] == [{**broken, "value": TOO_HIGH_OHM}]
     assert service.post(posted()) == answer_to(temperature=None, status="BROKEN", timestamp=format_time(NOW))
     assert service.sqs.measurements() == []

@@ -10,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.errors import ServiceUnavailableError, ValidationError
-from chalicelib.fields import format_time
+from chalicelib.fields import format_time, sensor_key
+from tests.contracts import REGISTRY_TABLE
 from tests.factories import MINUTE, NOW, posted, queued
 from tests.fakes import service_error
 from tests.posting_service import TIME, TOO_HIGH_OHM, PostingService, answer_to, temperature_of
+
+MILLISECOND = timedelta(milliseconds=1)
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def test_a_sensor_breaks_in_the_middle_of_a_batch_and_what_came_before_counts(se
         "rejected": 0,
     }
     assert [one["timestamp"] for one in service.sqs.measurements()] == [times[0], TIME]
-    assert (service.is_broken("1"), service.is_broken("2")) == (True, False)
+    assert (service.is_broken("a/1"), service.is_broken("a/2")) == (True, False)
 
 
 def test_a_reading_in_a_batch_is_answered_and_queued_as_it_is_alone(service):
@@ -50,20 +53,30 @@ def test_a_reading_in_a_batch_is_answered_and_queued_as_it_is_alone(service):
     assert measurements[:2] == [queued(alone, 1234.5)] * 2
 
 
-def test_a_batch_of_one_reading_is_the_same_request_as_the_reading_alone(service):
-    alone = service.post(posted(reading_id="r"))
-    assert service.post_batch(posted(reading_id="r"))["results"] == [alone]
-    assert len(service.sqs.measurements()) == 1
+def test_a_batch_with_one_value_corrected_is_taken_and_stops_none_of_its_neighbours(service):
+    readings = [posted(sensor_id=number, timestamp=TIME) for number in range(5)]
+    service.post_batch(*readings)
+    corrected = [*readings[:4], {**readings[4], "value": 3000}]
+    answer = service.post_batch(*corrected)
+    assert answer["accepted"] == 5
+    assert answer["results"][4]["temperature"] == temperature_of(3000)
+    assert len(service.sqs.measurements()) == 10
 
 
 def test_a_reading_known_by_its_id_keeps_the_time_of_its_first_delivery(service):
+    first = service.post_batch(posted(reading_id="r"), posted(sensor_id=2, reading_id="r"))
+    service.now += MINUTE
+    assert service.post_batch(posted(reading_id="r"), posted(sensor_id=2, reading_id="r")) == first
+    assert len(service.sqs.measurements()) == 2
+
+
+def test_a_reading_id_beside_a_time_is_ignored_since_devices_restart_their_counters(service):
     times = [format_time(NOW - MINUTE * age) for age in (2, 1)]
-    answers = [
-        service.post_batch(posted(reading_id="r", timestamp=time), posted(sensor_id=2, reading_id="r"))
-        for time in times
-    ]
-    assert answers[0] == answers[1]
-    assert answers[0]["results"][0]["timestamp"] == times[0]
+    answers = [service.post(posted(reading_id="1", timestamp=time)) for time in times]
+    assert [one["timestamp"] for one in answers] == times
+    assert [one["timestamp"] for one in service.sqs.measurements()] == times
+    assert service.post(posted(reading_id="2", timestamp=times[0])) == answers[0]
+    assert len(service.sqs.measurements()) == 2
 
 
 def test_batches_that_overlap_are_queued_under_the_same_times(service):
@@ -109,10 +122,11 @@ def test_what_is_no_batch_is_refused_as_a_whole(service, body, reason):
     assert service.sqs.measurements() == []
 
 
-def test_the_server_times_of_a_batch_are_a_microsecond_apart(service):
-    answer = service.post_batch(posted(), posted(), posted(value=2001), posted(sensor_id=2))
-    times = [format_time(NOW + timedelta(microseconds=number)) for number in range(4)]
-    assert answer["accepted"] == 4
+def test_the_server_times_of_one_sensor_in_a_batch_are_a_millisecond_apart(service):
+    taken = posted(timestamp=format_time(NOW + MILLISECOND))
+    answer = service.post_batch(posted(), posted(), posted(value=2001), posted(sensor_id=2), taken)
+    times = [format_time(NOW + MILLISECOND * number) for number in (0, 2, 3, 0, 1)]
+    assert answer["accepted"] == 5
     assert [one["timestamp"] for one in answer["results"]] == times
     assert [one["timestamp"] for one in service.sqs.measurements()] == times
 
@@ -126,11 +140,10 @@ def test_a_reading_repeated_in_a_batch_is_taken_once_and_answered_twice(service)
 
 
 @pytest.mark.parametrize("identity", [{}, {"reading_id": "r"}])
-@pytest.mark.parametrize("change", [{"value": 2001}, {"location_id": "b"}])
-def test_a_reading_repeated_in_a_batch_with_other_content_is_rejected_and_names_the_first(service, identity, change):
+def test_a_reading_repeated_in_a_batch_with_another_value_is_rejected_and_names_the_first(service, identity):
     one, neighbour = posted(timestamp=TIME, **identity), posted(sensor_id=2, timestamp=TIME)
-    answer = service.post_batch(neighbour, one, {**one, **change}, one)
-    reason = "readings[2]: the same reading as readings[1], with another value or location"
+    answer = service.post_batch(neighbour, one, {**one, "value": 2001}, one)
+    reason = "readings[2].value: differs from that of readings[1], the same reading"
     assert answer["results"] == [answer_to("2"), answer_to(), {"error": reason}, answer_to()]
 
 
@@ -151,6 +164,7 @@ def test_what_may_have_been_queued_without_a_time_is_queued_again_under_the_time
     service, client, operation
 ):
     failing = getattr(service, client).failing
+    service.registry.see(["a/1", "a/2"])
     readings = [posted(sensor_id=1), posted(sensor_id=2, value=TOO_HIGH_OHM)]
     failing[operation] = error = service_error()
     with pytest.raises(ServiceUnavailableError, match=r"^a service behind this one failed, try again$") as raised:
@@ -159,11 +173,9 @@ def test_what_may_have_been_queued_without_a_time_is_queued_again_under_the_time
     failing.clear()
     service.now += timedelta(seconds=1)
     answer = service.post_batch(*readings)
-    assert [one["timestamp"] for one in answer["results"]] == [
-        format_time(NOW + timedelta(microseconds=number)) for number in range(2)
-    ]
+    assert [one["timestamp"] for one in answer["results"]] == [format_time(NOW)] * 2
     assert {one["timestamp"] for one in service.sqs.measurements()} == {format_time(NOW)}
-    assert service.is_broken("2")
+    assert service.is_broken("a/2")
 
 
 @pytest.mark.parametrize(
@@ -183,11 +195,29 @@ def test_a_sensor_is_not_latched_before_the_queue_has_its_good_readings(service)
     service.sqs.failing["send_message"] = service_error()
     with pytest.raises(ServiceUnavailableError):
         service.post_batch(posted(), posted(value=TOO_HIGH_OHM))
-    assert not service.is_broken("1")
+    assert not service.is_broken("a/1")
+
+
+def test_the_first_repetition_that_succeeds_is_remembered_so_that_further_ones_have_no_effect(service):
+    readings = [posted(sensor_id=1), posted(sensor_id=2, value=TOO_HIGH_OHM)]
+    service.registry.see(["a/1", "a/2"])
+    service.dynamodb.failing["transact_write_items"] = service_error()
+    for _ in range(2):
+        with pytest.raises(ServiceUnavailableError):
+            service.post_batch(*readings)
+    service.dynamodb.failing.clear()
+    answer = service.post_batch(*readings)
+    queued, alerts = service.sqs.measurements(), len(service.sns.published)
+    for _ in range(3):
+        service.now += MILLISECOND
+        assert service.post_batch(*readings) == answer
+    assert (service.sqs.measurements(), len(service.sns.published)) == (queued, alerts)
 
 
 VALUES = (0.5, 1.0, 2000.0, 20_000.0, TOO_HIGH_OHM)
-READINGS = st.builds(posted, sensor_id=st.sampled_from("123"), value=st.sampled_from(VALUES), location_id=st.just("a"))
+READINGS = st.builds(
+    posted, sensor_id=st.sampled_from("123"), value=st.sampled_from(VALUES), location_id=st.sampled_from("ab")
+)
 
 
 @given(st.lists(st.lists(READINGS, min_size=1, max_size=6), max_size=5))
@@ -197,12 +227,13 @@ def test_any_batches_are_answered_as_their_readings_one_after_the_other(batches)
     for batch in batches:
         readings = [{**one, "timestamp": next(times)} for one in batch]
         for one, result in zip(readings, service.post_batch(*readings)["results"], strict=True):
+            key = sensor_key(one["location_id"], one["sensor_id"])
             if not 1.0 <= one["value"] <= 20_000.0:
-                broken.add(one["sensor_id"])
-            if one["sensor_id"] in broken:
+                broken.add(key)
+            if key in broken:
                 assert (result["status"], result["temperature"]) == ("BROKEN", None)
             else:
                 assert result["temperature"] == temperature_of(one["value"])
                 measurements.append(queued(result, one["value"]))
     assert service.sqs.measurements() == measurements
-    assert {sensor for sensor in service.dynamodb.tables["registry"] if service.is_broken(sensor)} == broken
+    assert {sensor for sensor in service.dynamodb.tables[REGISTRY_TABLE] if service.is_broken(sensor)} == broken

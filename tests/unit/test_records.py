@@ -7,18 +7,20 @@ from hypothesis import strategies as st
 
 from chalicelib.ingest.readings import BATCH_READINGS_MAX, Answer
 from chalicelib.ingest.records import pack, unpack
+from chalicelib.ingest.registration import Refused
 from chalicelib.thermistor import Status
-from tests.factories import NOW, reading
+from tests.factories import reading
+from tests.posting_service import TIME
 
 ITEM_BYTES_MAX = 400 * 1024
 
 
 def answer_to(one, temperature=35.0, status=Status.OK):
-    return Answer(one.sensor_id, one.location_id, temperature, status, one.timestamp or NOW)
+    return Answer(one.sensor_id, one.location_id, temperature, status, one.timestamp or TIME)
 
 
 READINGS = st.builds(
-    reading, sensor_id=st.text("ab:", min_size=1), timestamp=st.sampled_from([None, NOW]), location_id=st.just("a")
+    reading, sensor_id=st.text("ab:", min_size=1), timestamp=st.sampled_from([None, TIME]), location_id=st.just("a")
 )
 
 
@@ -26,7 +28,8 @@ READINGS = st.builds(
 def test_answers_are_read_as_they_were_written(readings, temperature):
     answers = [answer_to(one, temperature) for one in readings]
     answers += [answer_to(one, None, Status.BROKEN) for one in readings]
-    assert unpack(readings * 2, pack(readings * 2, answers)) == answers
+    answers += [Refused("sensor_id: no more than 5") for _ in readings]
+    assert unpack(readings * 3, pack(readings * 3, answers)) == answers
 
 
 def test_the_answers_to_the_largest_batch_fit_a_record_many_times():
@@ -36,7 +39,7 @@ def test_the_answers_to_the_largest_batch_fit_a_record_many_times():
 
 
 def test_a_time_that_the_reading_tells_is_not_remembered_again():
-    own_time = pack([reading(timestamp=NOW)], [answer_to(reading())])
+    own_time = pack([reading(timestamp=TIME)], [answer_to(reading())])
     server_time = pack([reading()], [answer_to(reading())])
     assert len(own_time["answers"]) < len(server_time["answers"])
 

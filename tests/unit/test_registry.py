@@ -7,6 +7,8 @@ from botocore.exceptions import ClientError
 
 from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ServiceUnavailableError
+from chalicelib.ingest.sensors import Sensor
+from chalicelib.ingest.transactions import WAITS_SECONDS_MAX, Transactions
 from tests.contracts import LEDGER_TABLE, REGISTRY_TABLE, RegistryContract, is_broken, new_registry
 from tests.fakes import FakeDynamoDb, service_error
 
@@ -24,31 +26,31 @@ class TestRegistryOnTheFake(RegistryContract):
 
 def test_a_known_working_sensor_costs_one_call(dynamodb):
     registry = new_registry(dynamodb)
-    is_broken(registry, "s")
-    assert dynamodb.calls == ["get_item", "put_item"]
+    is_broken(registry, "a/s")
+    assert dynamodb.calls == ["get_item", "transact_write_items"]
     dynamodb.calls.clear()
-    is_broken(registry, "s")
+    is_broken(registry, "a/s")
     assert dynamodb.calls == ["get_item"]
 
 
 def test_a_sensor_known_to_be_broken_costs_no_call(dynamodb):
     registry = new_registry(dynamodb)
-    registry.latch("s")
+    registry.latch_all(["a/s"])
     other_process = new_registry(dynamodb)
-    is_broken(other_process, "s")
+    is_broken(other_process, "a/s")
     dynamodb.calls.clear()
     for process in (registry, other_process):
-        assert is_broken(process, "s") is True
-        process.latch("s")
+        assert is_broken(process, "a/s") is True
+        process.latch_all(["a/s"])
     assert dynamodb.calls == []
 
 
 def test_a_latch_that_another_process_was_first_with_is_remembered_as_done(dynamodb):
     registry = new_registry(dynamodb)
-    new_registry(dynamodb).latch("s")
-    registry.latch("s")
+    new_registry(dynamodb).latch_all(["a/s"])
+    registry.latch_all(["a/s"])
     dynamodb.calls.clear()
-    assert is_broken(registry, "s") is True
+    assert is_broken(registry, "a/s") is True
     assert dynamodb.calls == []
 
 
@@ -56,11 +58,11 @@ def test_a_latch_that_failed_is_not_remembered_as_done(dynamodb):
     registry = new_registry(dynamodb)
     dynamodb.failing["transact_write_items"] = service_error()
     with pytest.raises(ClientError):
-        registry.latch("s")
+        registry.latch_all(["a/s"])
     dynamodb.failing.clear()
-    assert is_broken(registry, "s") is False
-    registry.latch("s")
-    assert is_broken(new_registry(dynamodb), "s") is True
+    assert is_broken(registry, "a/s") is False
+    registry.latch_all(["a/s"])
+    assert is_broken(new_registry(dynamodb), "a/s") is True
 
 
 def test_a_latch_whose_answer_was_lost_is_counted_once(dynamodb, monkeypatch):
@@ -73,17 +75,16 @@ def test_a_latch_whose_answer_was_lost_is_counted_once(dynamodb, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(dynamodb, "transact_write_items", lose_the_answer)
         with pytest.raises(ClientError):
-            registry.latch("s")
-    registry.latch("s")
-    assert registry.find("s") is True
+            registry.latch_all(["a/s"])
+    registry.latch_all(["a/s"])
+    assert registry.find("a/s").broken
     assert BrokenCount(LEDGER_TABLE, dynamodb).read() == 1
 
 
-def test_latches_that_meet_on_a_counter_are_tried_again_after_growing_waits(dynamodb):
+def test_latches_that_meet_on_a_counter_are_tried_again_after_waits(dynamodb):
     waits = []
     dynamodb.conflicts = 2
-    new_registry(dynamodb, sleep=waits.append).latch("s")
-    assert waits == sorted(waits)
+    new_registry(dynamodb, sleep=waits.append).latch_all(["a/s"])
     assert len(waits) == 2
     assert BrokenCount(LEDGER_TABLE, dynamodb).read() == 1
 
@@ -93,18 +94,40 @@ def test_a_latch_that_meets_others_again_and_again_fails_and_has_no_effect(dynam
     dynamodb.conflicts = 100
     registry = new_registry(dynamodb, sleep=waits.append)
     with pytest.raises(ClientError, match="TransactionCanceled"):
-        registry.latch("s")
-    assert 0 < sum(waits) < 1
-    assert registry.find("s") is None
+        registry.latch_all(["a/s"])
+    assert 0 < sum(waits) < 2
+    assert registry.find("a/s") is None
 
 
-def test_hundreds_of_sensors_are_counted_over_many_counters(dynamodb):
+def test_sensors_latched_one_by_one_are_counted_over_many_counters(dynamodb):
     registry, count = new_registry(dynamodb), BrokenCount(LEDGER_TABLE, dynamodb)
     for number in range(300):
-        registry.latch(str(number))
+        registry.latch_all([f"a/{number}"])
     assert count.read() == 300
     assert len(dynamodb.tables[LEDGER_TABLE]) == 16
     assert dynamodb.calls.count("batch_get_item") == 1
+
+
+def test_hundreds_of_sensors_are_latched_and_counted_together(dynamodb):
+    new_registry(dynamodb).latch_all(f"a/{number}" for number in range(0, 500, 2))
+    dynamodb.calls.clear()
+    new_registry(dynamodb).latch_all(f"a/{number}" for number in range(500))
+    # Six hold them all, and each learns once which are latched already.
+    assert dynamodb.calls == ["transact_write_items"] * 2 * 6
+    assert BrokenCount(LEDGER_TABLE, dynamodb).read() == 500
+
+
+def test_every_wait_is_drawn_anew_so_that_those_who_met_do_not_meet_again(dynamodb):
+    drawn, waits = [], []
+
+    def draw(least, most):
+        drawn.append((least, most))
+        return len(drawn)
+
+    dynamodb.conflicts = 3
+    Transactions(dynamodb, waits.append, draw).write([BrokenCount(LEDGER_TABLE, dynamodb).add("a/1", 1)])
+    assert waits == [1, 2, 3]
+    assert drawn == [(0.0, most) for most in WAITS_SECONDS_MAX]
 
 
 def test_counters_left_unread_are_no_count(dynamodb):
@@ -116,9 +139,9 @@ def test_counters_left_unread_are_no_count(dynamodb):
 def test_a_process_that_has_seen_very_many_broken_sensors_still_answers_right(dynamodb, monkeypatch):
     monkeypatch.setattr("chalicelib.ingest.registry._REMEMBERED_MAX", 3)
     registry = new_registry(dynamodb)
-    sensors = [str(number) for number in range(10)]
+    sensors = [f"a/{number}" for number in range(10)]
     for sensor in sensors:
-        registry.latch(sensor)
+        registry.latch_all([sensor])
     assert all(is_broken(registry, sensor) for sensor in sensors)
     assert len(registry._known_broken) <= 3
 
@@ -137,48 +160,32 @@ class TestBatches:
         return new_registry(dynamodb, sleep=waits.append)
 
     def test_hundreds_of_known_sensors_are_read_a_hundred_at_a_time(self, registry, dynamodb):
-        sensors = [str(number) for number in range(250)]
-        registry.broken_among(sensors)
+        sensors = [f"a/{number}" for number in range(250)]
+        registry.see(sensors)
         dynamodb.calls.clear()
-        assert new_registry(dynamodb).broken_among(sensors) == set()
+        assert new_registry(dynamodb).see(sensors) == dict.fromkeys(sensors, Sensor())
         assert dynamodb.calls == ["batch_get_item"] * 3
 
-    @pytest.mark.parametrize(("new", "calls"), [(1, ["put_item"]), (2, ["transact_write_items"])])
-    def test_new_sensors_are_registered_together(self, registry, dynamodb, new, calls):
-        registry.broken_among([str(number) for number in range(new)])
-        assert dynamodb.calls[1:] == calls
-        assert len(dynamodb.tables[REGISTRY_TABLE]) == new
-
-    def test_hundreds_of_new_sensors_are_registered_a_hundred_at_a_time(self, registry, dynamodb):
-        assert registry.broken_among([str(number) for number in range(250)]) == set()
-        assert dynamodb.calls == ["batch_get_item"] * 3 + ["transact_write_items"] * 3
-        assert len(dynamodb.tables[REGISTRY_TABLE]) == 250
-
     def test_the_broken_among_many_are_found_and_not_asked_for_again(self, registry, dynamodb):
-        new_registry(dynamodb).latch("2")
-        assert registry.broken_among(["1", "2", "3", "2"]) == {"2"}
+        new_registry(dynamodb).latch_all(["a/2"])
+        seen = registry.see(["a/1", "a/2", "a/3", "a/2"])
+        assert seen == {"a/1": Sensor(), "a/2": Sensor(broken=True), "a/3": Sensor()}
         dynamodb.calls.clear()
-        assert registry.broken_among(["2"]) == {"2"}
+        assert registry.see(["a/2"]) == {"a/2": Sensor(broken=True)}
         assert dynamodb.calls == []
 
-    def test_one_sensor_is_latched_unasked(self, registry, dynamodb):
-        registry.latch_all(["1", "1"])
+    def test_sensors_are_latched_unasked_and_once(self, registry, dynamodb):
+        registry.latch_all(["a/1", "a/1"])
+        assert dynamodb.calls == ["transact_write_items"]
+        registry.latch_all(["a/1"])
         assert dynamodb.calls == ["transact_write_items"]
 
-    def test_of_several_sensors_only_those_that_are_not_latched_yet_are_written(self, registry, dynamodb):
-        new_registry(dynamodb).latch("1")
-        dynamodb.calls.clear()
-        registry.latch_all(["1", "2"])
-        assert dynamodb.calls == ["batch_get_item", "transact_write_items"]
-        dynamodb.calls.clear()
-        assert registry.broken_among(["1", "2"]) == {"1", "2"}
-        assert dynamodb.calls == []
-
     def test_sensors_too_many_for_the_time_of_one_process_are_latched_by_several(self, dynamodb, monkeypatch):
-        sensors, write, attempts = [str(number) for number in range(10)], dynamodb.transact_write_items, 0
-        while attempts < 4:
+        sensors, write, attempts = [f"a/{number}" for number in range(500)], dynamodb.transact_write_items, 0
+        new_registry(dynamodb).see(sensors)
+        while not all(row["broken"]["BOOL"] for row in dynamodb.tables[REGISTRY_TABLE].values()):
             attempts += 1
-            left = iter(range(3))
+            left = iter(range(2))
 
             def write_some(left=left, **transaction):
                 if next(left, None) is None:
@@ -186,39 +193,34 @@ class TestBatches:
                 return write(**transaction)
 
             monkeypatch.setattr(dynamodb, "transact_write_items", write_some)
+            registry = new_registry(dynamodb)
+            broken = [key for key, sensor in registry.see(sensors).items() if not sensor.broken]
             with contextlib.suppress(ClientError):
-                new_registry(dynamodb).latch_all(sensors)
-        assert BrokenCount(LEDGER_TABLE, dynamodb).read() == 10
+                registry.latch_all(broken)
+        assert attempts == 3
+        assert BrokenCount(LEDGER_TABLE, dynamodb).read() == 500
 
-    def test_a_registration_that_meets_a_transaction_waits_for_it(self, registry, dynamodb, waits, monkeypatch):
-        put_item = dynamodb.put_item
-
-        def meet_two(**request):
-            if len(waits) < 2:
-                raise service_error("TransactionConflictException")
-            return put_item(**request)
-
-        monkeypatch.setattr(dynamodb, "put_item", meet_two)
-        assert registry.broken_among(["1"]) == set()
+    def test_a_registration_that_meets_a_transaction_waits_for_it(self, registry, dynamodb, waits):
+        dynamodb.conflicts = 2
+        assert registry.see(["a/1"]) == {"a/1": Sensor()}
         assert len(waits) == 2
-        assert registry.find("1") is False
+        assert registry.find("a/1") == Sensor()
 
     def test_another_error_of_a_registration_is_not_waited_out(self, registry, dynamodb, waits):
-        dynamodb.failing["put_item"] = service_error()
+        dynamodb.failing["transact_write_items"] = service_error()
         with pytest.raises(ClientError):
-            registry.broken_among(["1"])
+            registry.see(["a/1"])
         assert waits == []
 
-    def test_keys_left_unread_are_read_after_growing_waits(self, registry, dynamodb, waits):
-        new_registry(dynamodb).latch("4")
+    def test_keys_left_unread_are_read_after_waits(self, registry, dynamodb, waits):
+        new_registry(dynamodb).latch_all(["a/4"])
         dynamodb.batch_get_max = 2
-        assert registry.broken_among(["1", "2", "3", "4", "5"]) == {"4"}
-        assert waits == sorted(waits)
+        assert registry.see(["a/1", "a/2", "a/3", "a/4", "a/5"])["a/4"].broken
         assert len(waits) == 2
 
     def test_keys_left_unread_again_and_again_make_the_registry_unavailable(self, registry, dynamodb, waits):
         dynamodb.batch_get_max = 0
         with pytest.raises(ServiceUnavailableError, match="2 sensors unread"):
-            registry.broken_among(["1", "2"])
-        assert 0 < sum(waits) < 1
+            registry.see(["a/1", "a/2"])
+        assert 0 < sum(waits) < 2
         assert dynamodb.tables[REGISTRY_TABLE] == {}
