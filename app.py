@@ -46,12 +46,14 @@ logger = Logger(service=app.app_name, json_serializer=functools.partial(json.dum
 logging.getLogger("chalicelib")
 copy_config_to_registered_loggers(logger, include={"chalicelib"})
 metrics = Metrics(service=app.app_name, stage=STAGE)
-services = Services(
-    SETTINGS,
-    Aws(STAGE),
-    correlation_id=logger.get_correlation_id,
-    on_refused=lambda number: metrics.count(RefusedSensors=number),
-)
+
+
+def count_refused(number: int) -> None:
+    """Count the sensors that a limit keeps out, of whatever way they come."""
+    metrics.count(RefusedSensors=number)
+
+
+services = Services(SETTINGS, Aws(STAGE), logger.get_correlation_id, count_refused)
 routes = http.Routes(app, logger, time.time)
 
 

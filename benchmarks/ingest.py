@@ -26,7 +26,7 @@ os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "INFO")
 
 from chalicelib.api.access import ALL_LOCATIONS, Access, Scope
 from chalicelib.aws import Resources
-from tests.fakes import ConditionalCheckFailedException
+from tests.fakes import ConditionalCheckFailedException, TransactionCanceledException
 
 ROUNDS_DEFAULT = 7
 SENSORS = 1_000
@@ -39,7 +39,10 @@ Item = dict[str, Any]
 class InstantAws:
     """DynamoDB, SQS and SNS that do the least that is right, and count calls and bytes."""
 
-    exceptions = SimpleNamespace(ConditionalCheckFailedException=ConditionalCheckFailedException)
+    exceptions = SimpleNamespace(
+        ConditionalCheckFailedException=ConditionalCheckFailedException,
+        TransactionCanceledException=TransactionCanceledException,
+    )
     meta = SimpleNamespace(region_name="us-east-1")
 
     def __init__(self) -> None:
@@ -48,10 +51,13 @@ class InstantAws:
         self.record_bytes: list[int] = []
         self._sensors: set[str] = set()
 
-    def put_item(self, **request: Any) -> Item:
+    def put_item(self, **_: Any) -> Item:
         self.calls += 1
-        if "sensor_id" in request["Item"]:
-            self._sensors.add(request["Item"]["sensor_id"]["S"])
+        return {}
+
+    def transact_write_items(self, *, TransactItems: list[Item]) -> Item:  # noqa: N803 - the name at AWS
+        self.calls += 1
+        self._sensors.update(part["Put"]["Item"]["sensor_id"]["S"] for part in TransactItems if "Put" in part)
         return {}
 
     def update_item(self, **request: Any) -> Item:
@@ -62,7 +68,8 @@ class InstantAws:
 
     def get_item(self, **request: Any) -> Item:
         self.calls += 1
-        return {"Item": {"broken": {"BOOL": False}}} if request["Key"]["sensor_id"]["S"] in self._sensors else {}
+        known = request["Key"]["sensor_id"]["S"] in self._sensors
+        return {"Item": {**request["Key"], "broken": {"BOOL": False}}} if known else {}
 
     def batch_get_item(self, **request: Any) -> Item:
         self.calls += 1

@@ -53,7 +53,7 @@ class Route(NamedTuple):
 
 REPORT_PATH, ONE = "/locations/{location_id}/report", {"location_id": "location-0"}
 ROUTES = {
-    "sensor": Route("/sensors/{sensor_id}", {"sensor_id": "known"}),
+    "sensor": Route("/locations/{location_id}/sensors/{sensor_id}", {"location_id": "a", "sensor_id": "known"}),
     "locations": Route("/locations"),
     "locations, one allowed": Route("/locations", locations="location-0"),
     "report": Route(REPORT_PATH, ONE),

@@ -130,6 +130,21 @@ resource "aws_cloudwatch_metric_alarm" "quarantined" {
   alarm_actions       = [aws_sns_topic.alerts.arn]
 }
 
+resource "aws_cloudwatch_metric_alarm" "refused_sensors" {
+  alarm_name          = "${local.prefix}-refused-sensors"
+  alarm_description   = "New sensors or locations are refused: a limit of the settings (limits) is reached."
+  namespace           = local.metrics_namespace
+  metric_name         = "RefusedSensors"
+  dimensions          = local.metrics_dimensions
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alerts.arn]
+}
+
 resource "aws_cloudwatch_metric_alarm" "run_invalid" {
   alarm_name          = "${local.prefix}-run-invalid"
   alarm_description   = "Landing objects were damaged: accepted measurements in them are in no report."

@@ -2,7 +2,7 @@ locals {
   # Each line of a chart: namespace, metric, and the dimensions by turns of name and value.
   own_metric = {
     for name in [
-      "AcceptedReadings", "BrokenReadings", "RejectedReadings", "LandedMeasurements", "QuarantinedMessages",
+      "AcceptedReadings", "BrokenReadings", "RejectedReadings", "RefusedSensors", "LandedMeasurements", "QuarantinedMessages",
       "RunMeasurements", "RunDuplicates", "RunConflicts", "RunLate", "RunInvalid",
     ] : name => [local.metrics_namespace, name, "service", "thermonet", "stage", local.stage]
   }

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,7 +104,9 @@ def running_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 
     with mock_aws():
         resources = make_stage()
-        monkeypatch.setattr(app_module, "services", Services(app_module.SETTINGS, Aws(STAGE)))
+        monkeypatch.setattr(
+            app_module, "services", Services(app_module.SETTINGS, Aws(STAGE), on_refused=app_module.count_refused)
+        )
         # moto may be slow on a busy machine; that a request runs out of time is for test_time_limits.py.
         monkeypatch.setattr("chalicelib.aws.monotonic", lambda: 0.0)
         with Client(app_module.app, stage_name=STAGE) as app_client:
@@ -139,7 +142,9 @@ def restart(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]
     from chalicelib.aws import Aws
     from chalicelib.services import Services
 
-    return lambda: monkeypatch.setattr(app_module, "services", Services(app_module.SETTINGS, Aws(STAGE)))
+    return lambda: monkeypatch.setattr(
+        app_module, "services", Services(app_module.SETTINGS, Aws(STAGE), on_refused=app_module.count_refused)
+    )
 
 
 @pytest.fixture
@@ -161,3 +166,21 @@ def run(api: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callabl
         return code, capsys.readouterr()
 
     return run_simulator
+
+
+@pytest.fixture
+def log_lines(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines that the application logs, as they are written."""
+    import app
+
+    lines: list[str] = []
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record))
+
+    handler = Lines()
+    handler.setFormatter(app.logger.registered_formatter)
+    for name in ("thermonet", "chalicelib"):
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [handler])
+    return lines

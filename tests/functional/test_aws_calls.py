@@ -31,11 +31,11 @@ def test_a_sensor_known_to_be_broken_costs_idempotency_and_nothing_else(stage, a
     assert calls_of(stage, aws_calls, value=value, reading_id="r") == ["dynamodb:PutItem", "dynamodb:UpdateItem"]
 
 
-def test_a_reading_that_breaks_its_sensor_costs_no_more_calls_than_another(stage, aws_calls):
+def test_a_reading_that_breaks_its_sensor_costs_a_latch_and_an_alert(stage, aws_calls):
     stage.post(posted(reading_id="first"))
     made = calls_of(stage, aws_calls, value=25_000, reading_id="r")
     assert [call for call in made if call.startswith("dynamodb:")] == [
-        "dynamodb:PutItem", "dynamodb:TransactWriteItems", "dynamodb:PutItem", "dynamodb:UpdateItem",
+        "dynamodb:PutItem", "dynamodb:GetItem", "dynamodb:TransactWriteItems", "dynamodb:PutItem", "dynamodb:UpdateItem",
     ]  # fmt: skip
 
 

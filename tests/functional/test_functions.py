@@ -158,10 +158,12 @@ class TestRegistryOnDynamoDb(RegistryContract):
     """The registry's contract, evaluated by moto."""
 
     def test_a_sensor_has_one_record(self, registry, dynamodb):
-        is_broken(registry, "s")
-        registry.latch("s")
-        is_broken(new_registry(dynamodb), "s")
-        assert dynamodb.scan(TableName=REGISTRY_TABLE)["Items"] == [{"sensor_id": {"S": "s"}, "broken": {"BOOL": True}}]
+        is_broken(registry, "a/s")
+        registry.latch_all(["a/s"])
+        is_broken(new_registry(dynamodb), "a/s")
+        assert dynamodb.scan(TableName=REGISTRY_TABLE)["Items"] == [
+            {"sensor_id": {"S": "a/s"}, "broken": {"BOOL": True}}
+        ]
 
 
 class TestObjectStoreOnS3(ObjectStoreContract):

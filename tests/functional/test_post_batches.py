@@ -60,10 +60,11 @@ def test_the_same_batch_twice_is_one_effect_and_one_answer(stage, aws_calls):
     assert len(stage.queued()) == 4
 
 
-def test_the_same_batch_with_other_values_is_a_conflict(stage):
-    stage.post(batch(*numbered(2)))
-    assert_refused(stage.post(batch(*numbered(2, value=3000))), 409, "another value")
-    assert len(stage.queued()) == 2
+def test_a_batch_with_one_value_corrected_is_answered_and_queued_anew(stage):
+    readings = numbered(3, timestamp=ago(minutes=1))
+    stage.post(batch(*readings))
+    assert stage.post(batch(*readings[:2], {**readings[2], "value": 3000})).json_body["accepted"] == 3
+    assert [one["value"] for one in stage.queued()] == [2000, 2000, 2000, 2000, 2000, 3000]
 
 
 def test_a_batch_of_a_hundred_known_sensors_costs_four_calls_and_a_small_record(stage, aws_calls):

@@ -89,14 +89,6 @@ def test_before_the_first_run_there_are_no_locations_and_no_reports(stage):
     assert stage.get("/locations/a/report").status_code == 404
 
 
-def test_a_sensor_is_known_once_it_has_sent_and_broken_once_it_was_out_of_range(stage):
-    stage.post(posted(sensor_id="s:1", value=2000))
-    assert stage.get("/sensors/s:1").json_body == {"sensor_id": "s:1", "broken": False}
-    assert stage.get("/sensors/s%3A1").json_body == {"sensor_id": "s:1", "broken": False}
-    stage.post(posted(sensor_id="s:1", value=25_000))
-    assert stage.get("/sensors/s:1").json_body == {"sensor_id": "s:1", "broken": True}
-
-
 def test_a_reader_whom_a_run_overtakes_is_given_the_new_report(stage, run, monkeypatch):
     from chalicelib.ledger import Ledger
 

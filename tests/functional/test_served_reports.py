@@ -103,8 +103,8 @@ WRONG_OR_MISSING = {
     "/locations/a/report?sinse=2026-03-01T12:00:00Z": (400, "sinse: unknown field"),
     "/locations/a%20b/report": (400, "location_id: "),
     "/locations/nowhere/report": (404, "location nowhere has no report yet"),
-    "/sensors/unheard-of": (404, "sensor unheard-of has sent nothing yet"),
-    f"/sensors/{'x' * 65}": (400, "sensor_id: "),
+    "/locations/a/sensors/unheard-of": (404, "sensor unheard-of at a is not known"),
+    f"/locations/a/sensors/{'x' * 65}": (400, "sensor_id: "),
     "/assets/index.html": (404, "no such file"),
     "/assets/..%2Fsettings.py": (404, "no such file"),
 }

@@ -129,7 +129,7 @@ def test_every_data_route_names_the_scope_that_a_token_lacks_for_it(stage, subte
                     assert_refused(answer, 403, "scope")
 
 
-READ_ROUTES = ["/sensors/1", "/locations", "/locations/a/report", "/runs/latest"]
+READ_ROUTES = ["/locations/a/sensors/1", "/locations", "/locations/a/report", "/runs/latest"]
 
 
 def test_reading_needs_a_token_that_has_not_expired_and_its_scope(stage, subtests):
@@ -168,8 +168,11 @@ def test_the_locations_of_a_token_are_all_that_it_shows(stage):
     assert shown("a", "b", "c") == ["a", "c"]
 
 
-def test_a_sensor_and_the_books_of_a_run_are_shown_to_every_reader(stage):
-    stage.post(posted(sensor_id="s", location_id="b"))
+def test_a_sensor_is_shown_at_the_token_s_locations_and_the_last_run_to_every_reader(stage):
+    stage.post({"readings": [posted(sensor_id="s", location_id="a"), posted(sensor_id="s", location_id="b")]})
     headers = {"Authorization": f"Bearer {sign({**CLAIMS, 'scope': 'reports:read'})}"}
-    assert stage.http.get("/sensors/s", headers=headers).json_body == {"sensor_id": "s", "broken": False}
+    assert stage.http.get("/locations/a/sensors/s", headers=headers).json_body["broken"] is False
+    for sensor in ("s", "unheard-of"):
+        refused = stage.http.get(f"/locations/b/sensors/{sensor}", headers=headers)
+        assert (refused.status_code, refused.json_body["Code"]) == (403, "ForbiddenError")
     assert stage.http.get("/runs/latest", headers=headers).json_body["Message"] == "no run has been committed yet"

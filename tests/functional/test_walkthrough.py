@@ -81,6 +81,7 @@ def take(stage: Stage) -> dict[str, str]:
     remembered["in_progress_expiration"] = int((POSTED_AT + HANDLER_TIMEOUT).timestamp()) * 1_000
     packed = json.loads(remembered["data"])["answers"]
     (sensor,) = rows(stage, "registry_table")
+    counters = sorted(rows(stage, "ledger_table"), key=lambda row: row["id"])
     return {
         "request": f"""curl -sw '\\n' -H "$AUTH" -d '{READING}' $API/readings""",
         "answer": pretty(answer.json_body),
@@ -88,6 +89,7 @@ def take(stage: Stage) -> dict[str, str]:
         "idempotency-record": pretty(remembered | {"data": '{"answers": "…"}'}),
         "idempotency-answers": zlib.decompress(base64.b64decode(packed)).decode(),
         "registry-row": pretty(sensor),
+        "counters": "\n".join(json.dumps(counter) for counter in counters),
     }
 
 
@@ -121,7 +123,7 @@ def report(stage: Stage, folder: Any) -> dict[str, str]:
     state = folder / "state.parquet"
     state.write_bytes(stage.object(state_key(task["report_key"])))
     sums = duckdb.sql(f"SELECT to_json(state) FROM read_parquet('{state}') AS state").fetchall()[0][0]
-    (head,) = rows(stage, "ledger_table")
+    (head,) = [row for row in rows(stage, "ledger_table") if row["id"] == "head"]
     return {
         "execution": pretty({"name": run_id, "input": SQS_INPUT}),
         "task": pretty(task),

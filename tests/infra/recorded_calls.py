@@ -49,6 +49,7 @@ def recorded_calls() -> Mapping[str, frozenset[Call]]:
             life = _Life(monkeypatch)
             life.read_before_the_first_run()
             life.take_readings()
+            life.provision()
             for day in range(3):
                 life.run(day)
             life.run_without_input()
@@ -114,9 +115,11 @@ class _Life:
         handler = self.app.app if function == API else self.app.app.handler_map[function]
         return handler(event, LambdaContext(function, memory_size=256, max_runtime_ms=20_000))
 
-    def _request(self, status: int, path: str, body: Any = None, location: str = "*", **headers: str) -> None:
+    def _request(
+        self, status: int, path: str, body: Any = None, method: str | None = None, location: str = "*", **headers: str
+    ) -> None:
         """Ask as the gateway does once the authorizer has let the token in, and expect the status."""
-        method = "GET" if body is None else "POST"
+        method = method or ("GET" if body is None else "POST")
         token = mint_token(_SIGNING_KEYS, "tests", locations=[location])
         asked = {
             "type": "TOKEN",
@@ -139,7 +142,15 @@ class _Life:
         for name, value in (("good", 2_000), ("bad", 25_000)):
             batch = [posted(sensor_id=f"{name}-{number}", value=value) for number in range(2)]
             self._request(200, "/readings", {"readings": batch})
-        self._request(200, "/sensors/good")
+        self._request(200, "/locations/a/sensors/good")
+
+    def provision(self) -> None:
+        """Make, change and retire sensors, and let a retired one come back."""
+        for thermistor in ("ntc-10k", None):
+            self._request(200, "/locations/a/sensors/new", {"thermistor": thermistor}, "PUT")
+        self._request(200, "/locations/a/sensors", {"sensors": [{"sensor_id": number} for number in range(2)]})
+        self._request(200, "/locations/a/sensors/new", method="DELETE")
+        self._request(200, "/readings", posted(sensor_id="new"))
 
     def read_before_the_first_run(self) -> None:
         """Ask while there is nothing."""
@@ -174,7 +185,7 @@ class _Life:
         self._request(200, "/locations/a/report?since=2026-03-01T12:00:00Z")
         self._request(304, "/locations/a/report", **{"If-None-Match": '"run-2"'})
         self._request(404, "/locations/nowhere/report")
-        self._request(404, "/sensors/unheard-of")
+        self._request(404, "/locations/a/sensors/unheard-of")
 
     def miss_objects(self) -> None:
         """Let objects be gone, as when another run overtakes a reader or a reporter."""

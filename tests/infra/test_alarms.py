@@ -33,6 +33,7 @@ def test_everything_that_can_go_wrong_has_its_alarm() -> None:
         "ExecutionsSucceeded",
         "5XXError",
         "QuarantinedMessages",
+        "RefusedSensors",
         "RunInvalid",
     }
     assert set(alarms()["workflow_failed"]["for_each"].values()) == {
@@ -56,7 +57,7 @@ def test_silence_for_two_intervals_rings(stage: str) -> None:
 
 def test_the_metrics_that_are_looked_at_are_those_that_are_emitted() -> None:
     code = (PROJECT / "app.py").read_text()
-    emitted = set(re.findall(r"\b([A-Z][a-z]+(?:Readings|Measurements|Messages))\b", code))
+    emitted = set(re.findall(r"\b([A-Z][a-z]+(?:Readings|Measurements|Messages|Sensors))\b", code))
     assert "Run{kind.capitalize()}" in code
     emitted |= {f"Run{kind.capitalize()}" for kind in Counts.__struct_fields__}
     assert "{kind.capitalize()}Readings" in code
