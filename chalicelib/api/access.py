@@ -10,6 +10,8 @@ from chalicelib.errors import ForbiddenError, NotAuthenticatedError, ServiceUnav
 from chalicelib.validation import convert
 
 ALL_LOCATIONS = "*"
+# Between the clock of whoever minted a token and this one.
+LEEWAY_SECONDS = 60.0
 UNAVAILABLE = "unavailable"
 
 
@@ -22,17 +24,26 @@ class Scope(StrEnum):
 
 
 class Access(Struct, frozen=True):
-    """The rights of an authentic token, until `expires_at` in seconds since the epoch."""
+    """The rights of an authentic token, and when it is good, in seconds since the epoch.
+
+    `not_before` and `issued_at` are 0 for a token that does not tell them.
+    """
 
     subject: str
     expires_at: float
     scopes: frozenset[str]
     locations: frozenset[str]
+    not_before: float = 0.0
+    issued_at: float = 0.0
 
     def require(self, scope: Scope, now_seconds: float) -> None:
-        """Raise NotAuthenticatedError for a token that has expired, ForbiddenError for one without the scope."""
-        if self.expires_at <= now_seconds:
-            raise NotAuthenticatedError("token: it has expired")
+        """Raise NotAuthenticatedError for a token that is not good now, ForbiddenError for one without the scope."""
+        if now_seconds >= self.expires_at + LEEWAY_SECONDS:
+            raise NotAuthenticatedError("token: it has expired (exp)")
+        if now_seconds < self.not_before - LEEWAY_SECONDS:
+            raise NotAuthenticatedError("token: it is not valid yet (nbf)")
+        if now_seconds < self.issued_at - LEEWAY_SECONDS:
+            raise NotAuthenticatedError("token: it was issued in the future (iat)")
         if scope not in self.scopes:
             raise ForbiddenError(f"token: it lacks the scope {scope}")
 

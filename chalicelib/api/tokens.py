@@ -29,16 +29,20 @@ _SECRET_BYTES_MIN = hashlib.sha256().digest_size
 
 logger = logging.getLogger(__name__)
 
+# Up to the last second that a date can name, which milliseconds by mistake are beyond.
+_Time = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 _LocationText = Annotated[str, Meta(pattern=rf"^([A-Za-z0-9_.:-]{{1,{ID_LENGTH_MAX}}}|\*)\Z")]
 
 
 class Claims(Struct, frozen=True):
-    """The claims that Thermonet reads; further ones are the issuer's own business."""
+    """The claims that Thermonet reads, times in seconds since the epoch; further ones are the issuer's own business."""
 
     sub: Annotated[str, Meta(min_length=1, max_length=SUBJECT_CHARACTERS_MAX)]
-    exp: float
+    exp: _Time
     scope: str
     locations: Annotated[list[int | _LocationText], Meta(max_length=1_000)]
+    nbf: _Time = 0.0
+    iat: _Time = 0.0
 
 
 def signing_keys_parameter(stage: str) -> str:
@@ -81,13 +85,13 @@ class SigningKeys:
 
 
 class Tokens:
-    """Authenticates tokens. Judging the time or the request is left to the routes."""
+    """Authenticates tokens. What depends on the time or the request is left to the routes."""
 
     def __init__(self, keys: SigningKeys) -> None:
         self._keys = keys
 
     def authenticate(self, authorization: str) -> Access:
-        """Return what the token of an `Authorization` header allows, also when it has expired.
+        """Return what the token of an `Authorization` header allows, also when it has expired or is not valid yet.
 
         Raises NotAuthenticatedError for anything but `Bearer` and a token that a signing key has signed,
         ServiceUnavailableError when the keys cannot be read.
@@ -99,10 +103,8 @@ class Tokens:
             claims = convert(self._verify(token), Claims)
         except ValidationError as error:
             raise NotAuthenticatedError(f"token: {error}") from None
-        if not math.isfinite(claims.exp):
-            raise NotAuthenticatedError("token: exp: must be finite")
         locations = frozenset(str(location) for location in claims.locations)
-        return Access(claims.sub, claims.exp, frozenset(claims.scope.split()), locations)
+        return Access(claims.sub, claims.exp, frozenset(claims.scope.split()), locations, claims.nbf, claims.iat)
 
     def _verify(self, token: str) -> Any:
         # Only the authorizer's process pays for this import.
@@ -112,8 +114,8 @@ class Tokens:
             key_id = jwt.get_unverified_header(token).get("kid")
             for secret in self._keys.find(key_id):
                 try:
-                    # Whether it has expired is judged at every request, not only when the gateway asks.
-                    options: Any = {"verify_exp": False, "verify_aud": False}
+                    # Times are judged at every request, not only when the gateway asks.
+                    options: Any = dict.fromkeys(("verify_exp", "verify_nbf", "verify_iat", "verify_aud"), False)
                     return jwt.decode(token, secret, algorithms=[ALGORITHM], options=options)
                 except jwt.InvalidSignatureError:
                     continue

@@ -68,7 +68,7 @@ def test_the_page_shows_what_the_reports_say_and_a_second_run_updates_it(cloud: 
 
 FORGED_KEYS = {"local": "a key that somebody else has thought of, long enough"}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "expired": ({"lifetime_seconds": -60}, "it has expired"),
+    "expired": ({"lifetime_seconds": -120}, "it has expired (exp)"),
     "forged": ({"keys": FORGED_KEYS}, "it is not valid, or no longer"),
     "for posting": ({"scopes": ["readings:write"]}, "it lacks the scope reports:read"),
 }

@@ -72,7 +72,7 @@ def test_an_address_without_its_last_slash_opens_the_same_page(page: Page, api: 
 
 
 REFUSALS = {
-    "expired": ((401, {"Code": "UnauthorizedError", "Message": "token: it has expired"}), "it has expired"),
+    "expired": ((401, {"Code": "UnauthorizedError", "Message": "token: it has expired (exp)"}), "it has expired (exp)"),
     "withdrawn or forged": (DENIED, "it is not valid, or no longer"),
     "for something else": (
         (403, {"Code": "ForbiddenError", "Message": "token: it lacks the scope reports:read"}),

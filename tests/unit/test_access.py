@@ -1,19 +1,32 @@
 """What a token allows: until when, for what, and where."""
 
+import re
+
 import pytest
 
 from chalicelib.api.access import ALL_LOCATIONS, UNAVAILABLE, Access, Scope, access_of
 from chalicelib.errors import ForbiddenError, NotAuthenticatedError, ServiceUnavailableError
 
 
-def access(*locations, expires_at=100.0):
-    return Access("gateway-7", expires_at, frozenset({Scope.WRITE_READINGS}), frozenset(locations))
+def access(*locations, expires_at=100.0, **times):
+    return Access("gateway-7", expires_at, frozenset({Scope.WRITE_READINGS}), frozenset(locations), **times)
 
 
-def test_a_token_is_good_until_the_moment_it_expires():
-    access("a", expires_at=100.0).require(Scope.WRITE_READINGS, now_seconds=99.9)
-    with pytest.raises(NotAuthenticatedError, match=r"^token: it has expired$"):
-        access("a", expires_at=100.0).require(Scope.WRITE_READINGS, now_seconds=100.0)
+def test_a_token_is_good_until_a_minute_after_it_expires():
+    access("a", expires_at=100.0).require(Scope.WRITE_READINGS, now_seconds=159.999)
+    with pytest.raises(NotAuthenticatedError, match=r"^token: it has expired \(exp\)$"):
+        access("a", expires_at=100.0).require(Scope.WRITE_READINGS, now_seconds=160.0)
+
+
+@pytest.mark.parametrize(
+    ("time", "reason"),
+    [("not_before", "it is not valid yet (nbf)"), ("issued_at", "it was issued in the future (iat)")],
+)
+def test_a_token_is_good_from_a_minute_before_it_says(time, reason):
+    early = access("a", expires_at=5_000.0, **{time: 1_000.0})
+    early.require(Scope.WRITE_READINGS, now_seconds=940.0)
+    with pytest.raises(NotAuthenticatedError, match=f"^token: {re.escape(reason)}$"):
+        early.require(Scope.WRITE_READINGS, now_seconds=939.999)
 
 
 def test_a_token_without_the_scope_is_told_which_it_lacks():
@@ -34,10 +47,10 @@ def test_a_token_for_all_locations_opens_any():
 
 def test_what_the_gateway_keeps_of_a_token_is_the_same_text_every_time_and_gives_the_same_access():
     context = access("c", "a", "b").to_context()
-    assert context == {
-        "access": '{"expires_at":100.0,"locations":["a","b","c"],"scopes":["readings:write"],"subject":"gateway-7"}'
-    }
+    assert context == access("b", "c", "a").to_context()
     assert access_of(context) == access("a", "b", "c")
+    timed = access("a", not_before=5.5, issued_at=4.5)
+    assert access_of(timed.to_context()) == timed
 
 
 @pytest.mark.parametrize(

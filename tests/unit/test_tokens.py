@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+import time
 from types import SimpleNamespace
 
 import jwt
@@ -84,6 +85,13 @@ def test_a_token_that_any_current_key_has_signed_tells_what_it_allows(tokens, au
     assert access.locations == {"a", "7"}
 
 
+@pytest.mark.parametrize("years", [-40, 40])
+def test_the_time_is_not_the_authorizers_to_judge_since_the_gateway_remembers_its_answer(tokens, years):
+    away = time.time() + years * 365 * 86_400
+    access = tokens.authenticate(signed(exp=away, nbf=away, iat=away))
+    assert (access.expires_at, access.not_before, access.issued_at) == (away, away, away)
+
+
 def test_the_scheme_may_be_written_in_any_way(tokens):
     assert tokens.authenticate(f" {signed().replace('Bearer', 'bEARER')} ").subject == "gateway-7"
 
@@ -132,9 +140,17 @@ FORGED = {
     "no scope": (without("scope"), "scope: required, but missing"),
     "no locations": (without("locations"), "locations: required, but missing"),
     "an expiry that is text": (signed_by_hand({**CLAIMS, "exp": "later"}), "exp: "),
-    "an endless expiry": (signed(exp=float("inf")), "exp: must be finite"),
-    "an endless expiry in digits": (signed_by_hand({**CLAIMS, "exp": 1e999}), "exp: must be finite"),
+    "an endless expiry": (signed(exp=float("inf")), "exp: "),
+    "an expiry that is no number": (signed(exp=float("nan")), "exp: "),
+    "an expiry in milliseconds": (signed(exp=1_772_000_000_000), "exp: "),
+    "an expiry that is true": (signed(exp=True), "exp: "),
     "an enormous expiry": (signed_by_hand({**CLAIMS, "exp": 10**400}), "exp: "),
+    "an endless beginning": (signed(nbf=float("inf")), "nbf: "),
+    "a beginning that is no number": (signed(nbf=float("nan")), "nbf: "),
+    "a beginning that is null": (signed(nbf=None), "nbf: "),
+    "a beginning that is text": (signed(nbf="7"), "nbf: "),
+    "a time of issue without end": (signed_by_hand({**CLAIMS, "iat": float("-inf")}), "iat: "),
+    "a time of issue that is no number": (signed(iat=[1]), "iat: "),
     "an empty subject": (signed(sub=""), "sub: "),
     "a subject that is no text": (signed_by_hand({**CLAIMS, "sub": 7}), "not valid: InvalidSubjectError"),
     "locations as text": (signed(locations="a"), "locations: "),
