@@ -18,7 +18,7 @@ from msgspec import structs
 from chalicelib import errors
 from chalicelib.analytics import workflow
 from chalicelib.api import http
-from chalicelib.api.access import UNAVAILABLE, Scope
+from chalicelib.api.access import Scope
 from chalicelib.api.dashboard import read_asset, read_page
 from chalicelib.api.report_reader import ReportQuery
 from chalicelib.aws import Aws
@@ -57,18 +57,19 @@ services = Services(SETTINGS, Aws(STAGE), logger.get_correlation_id, count_refus
 routes = http.Routes(app, logger, time.time)
 
 
-# A minute, so that a key that is withdrawn, or keys that cannot be read, are not remembered for long.
+# A minute, so that a key that is withdrawn is not remembered for long.
 @app.authorizer(ttl_seconds=60)
 def authorize(request: AuthRequest) -> AuthResponse:
-    """Identify the token's owner; the gateway keeps the answer, so expiry, scope and location are for the routes."""
+    """Identify the token's owner; the gateway keeps the answer, so time, scope and location are for the routes."""
     try:
         access = services.tokens.authenticate(request.token)
     except errors.NotAuthenticatedError as error:
         logger.warning("token refused", extra={"reason": str(error)})
         return AuthResponse(routes=[], principal_id="nobody")
-    except errors.ServiceUnavailableError as error:
+    except errors.ServiceUnavailableError:
         logger.exception("no token can be checked")
-        return AuthResponse(routes=["*"], principal_id="unknown", context={UNAVAILABLE: str(error)})
+        # An error is no answer that the gateway would keep: it says 500 to this call alone.
+        raise
     logger.info("token accepted", extra={"subject": access.subject})
     # The answer is kept for the token, whatever it asks for next.
     return AuthResponse(routes=["*"], principal_id=access.subject, context=access.to_context())

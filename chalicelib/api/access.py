@@ -6,13 +6,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from chalicelib.errors import ForbiddenError, NotAuthenticatedError, ServiceUnavailableError, ValidationError
+from chalicelib.errors import ForbiddenError, NotAuthenticatedError, ValidationError
 from chalicelib.validation import convert
 
 ALL_LOCATIONS = "*"
 # Between the clock of whoever minted a token and this one.
 LEEWAY_SECONDS = 60.0
-UNAVAILABLE = "unavailable"
 
 
 class Scope(StrEnum):
@@ -67,12 +66,7 @@ class Access(Struct, frozen=True):
 
 
 def access_of(authorizer_context: dict[str, Any]) -> Access:
-    """Read the access that the authorizer found.
-
-    Raises NotAuthenticatedError when there is none, ServiceUnavailableError when it could not look.
-    """
-    if UNAVAILABLE in authorizer_context:
-        raise ServiceUnavailableError("the keys that tokens are checked with cannot be read, try again")
+    """Read the access that the authorizer found; raises NotAuthenticatedError when there is none."""
     try:
         return convert(msgspec.json.decode(authorizer_context["access"]), Access)
     except (KeyError, TypeError, msgspec.DecodeError, ValidationError):

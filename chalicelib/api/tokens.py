@@ -59,17 +59,22 @@ class SigningKeys:
         self._clock = clock
         self._keys: dict[str, str] = {}
         self._read_at = -math.inf
+        self._outdated = False
 
     def find(self, key_id: str | None) -> Iterable[str]:
         """Return the key of that id, or every key when a token names none.
 
-        Raises ServiceUnavailableError when there are no keys yet and SSM does not answer.
+        Raises ServiceUnavailableError when there are no keys yet and none can be read.
         """
-        age_seconds = self._clock() - self._read_at
-        unknown = key_id is not None and key_id not in self._keys
-        if age_seconds >= _KEYS_KEPT_SECONDS or (unknown and age_seconds >= _KEYS_RENEWED_SECONDS_MIN):
+        hurry = self._outdated or (key_id is not None and key_id not in self._keys)
+        if self._clock() - self._read_at >= (_KEYS_RENEWED_SECONDS_MIN if hurry else _KEYS_KEPT_SECONDS):
             self._read()
         return tuple(self._keys.values()) if key_id is None else tuple(filter(None, [self._keys.get(key_id)]))
+
+    def require_current(self) -> None:
+        """Raise ServiceUnavailableError when the keys are old ones: there may be others, that they know nothing of."""
+        if self._outdated:
+            raise ServiceUnavailableError("the signing keys cannot be read again")
 
     def _read(self) -> None:
         try:
@@ -79,8 +84,12 @@ class SigningKeys:
             if not self._keys:
                 raise ServiceUnavailableError("the signing keys cannot be read") from error
             logger.exception("the signing keys cannot be read again; those from before are used on")
+            self._outdated = True
         else:
             self._keys = {key_id: secret for key_id, secret in keys.items() if len(secret) >= _SECRET_BYTES_MIN}
+            self._outdated = False
+            if not self._keys:
+                raise ServiceUnavailableError(f"{self._parameter_name}: no key has {_SECRET_BYTES_MIN} characters")
         self._read_at = self._clock()
 
 
@@ -94,7 +103,7 @@ class Tokens:
         """Return what the token of an `Authorization` header allows, also when it has expired or is not valid yet.
 
         Raises NotAuthenticatedError for anything but `Bearer` and a token that a signing key has signed,
-        ServiceUnavailableError when the keys cannot be read.
+        ServiceUnavailableError when keys that could tell cannot be read.
         """
         scheme, _, token = authorization.strip().partition(" ")
         if scheme.lower() != "bearer" or not 0 < len(token) <= _TOKEN_CHARACTERS_MAX:
@@ -121,4 +130,5 @@ class Tokens:
                     continue
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise NotAuthenticatedError(f"token: not valid: {type(error).__name__}") from None
+        self._keys.require_current()
         raise NotAuthenticatedError("token: no current key has signed it")

@@ -1,13 +1,18 @@
 """The local cloud, and what is in it; tests/e2e/test_serving.py has the commands that keep one up."""
 
 import json
+import urllib.error
+import urllib.request
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from chalicelib.api.tokens import signing_keys_parameter
 from localcloud.cloud import Cloud, LocalCloudError
+from localcloud.stack import function_name
 from ops.project import PROJECT
+from ops.tokens import mint_token, read_keys
 from simulator.client import ANSWER_TIMEOUT_SECONDS
 from tests.e2e.cloud_tools import get, log_lines, post_reading
 
@@ -99,3 +104,22 @@ def test_a_run_that_fails_is_told_with_its_cause(cloud: Cloud) -> None:
 def test_chalice_local_serves_the_same_resources(cloud: Cloud, local_routes: str) -> None:
     assert status_of(replace(cloud, api_url=local_routes), "latched-locally", 25_000) == "BROKEN"
     assert status_of(cloud, "latched-locally", 2_000) == "BROKEN"
+
+
+def test_signing_keys_that_cannot_be_read_are_the_gateways_own_error_and_nothing_that_it_keeps(cloud: Cloud) -> None:
+    ssm, name = cloud.client("ssm"), signing_keys_parameter(cloud.stage)
+    keys = read_keys(cloud.stage, ssm)
+    request = urllib.request.Request(f"{cloud.api_url}/locations")
+    request.add_header("Authorization", f"Bearer {mint_token(keys, 'nobody that the gateway remembers')}")
+    # A process that has read the keys before would use them on, so the next one is new.
+    authorizer = function_name(cloud.stage, "authorize")
+    cloud.client("lambda").update_function_configuration(FunctionName=authorizer, Description="as new")
+    ssm.put_parameter(Name=name, Type="SecureString", Value="{", Overwrite=True)
+    try:
+        with pytest.raises(urllib.error.HTTPError) as raised, urllib.request.urlopen(request, timeout=30):
+            pass
+    finally:
+        ssm.put_parameter(Name=name, Type="SecureString", Value=json.dumps(keys), Overwrite=True)
+    assert (raised.value.code, json.load(raised.value)) == (500, {"message": None})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        assert response.status == 200

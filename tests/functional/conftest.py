@@ -148,6 +148,24 @@ def restart(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]
 
 
 @pytest.fixture
+def log_lines(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines that the application logs, as they are written."""
+    import app
+
+    lines: list[str] = []
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record))
+
+    handler = Lines()
+    handler.setFormatter(app.logger.registered_formatter)
+    for name in ("thermonet", "chalicelib"):
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [handler])
+    return lines
+
+
+@pytest.fixture
 def api() -> Iterator[Any]:
     """An API of its own for a simulator, which remembers what is posted."""
     with serve_stub() as stub:

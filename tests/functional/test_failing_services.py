@@ -6,6 +6,7 @@ import json
 import pytest
 from botocore.exceptions import ConnectTimeoutError, NoCredentialsError, ReadTimeoutError
 
+from chalicelib.errors import ServiceUnavailableError
 from chalicelib.settings import load_settings
 from tests.factories import posted
 from tests.fakes import service_error
@@ -38,7 +39,6 @@ CALLS = {
     "registry, latch": (OUT_OF_RANGE, "dynamodb:TransactWriteItems", "broken-sensors-"),
     "queue": (KNOWN, "sqs:SendMessage", "-measurements"),
     "resources": (KNOWN, "ssm:GetParameter", "/resources"),
-    "signing keys": (KNOWN, "ssm:GetParameter", "/signing-keys"),
 }
 BATCH = {"readings": [KNOWN, NEW, CRITICAL, OUT_OF_RANGE]}
 STATUSES = {"known": "OK", "new": "OK", "critical": "TEMPERATURE_CRITICAL", "broken": "BROKEN"}
@@ -109,6 +109,18 @@ def test_a_failure_is_answered_with_try_again_and_the_repetition_has_one_effect(
             assert stage.post(request).json_body == answer
             for sensor in [one["sensor_id"] for one in results if one["status"] == "BROKEN"]:
                 assert stage.post(posted(sensor_id=sensor)).json_body["status"] == "BROKEN"
+
+
+def test_signing_keys_that_fail_to_be_read_fail_that_call_alone(stage, aws_calls, subtests):
+    for name, (error, had_effect) in FAILURES.items():
+        with subtests.test(name):
+            aws_calls.fail("ssm:GetParameter", error, "/signing-keys", had_effect=had_effect)
+            # What API Gateway answers with a 500 of its own.
+            with pytest.raises(ServiceUnavailableError, match=r"^the signing keys cannot be read$"):
+                stage.post(KNOWN)
+            aws_calls.heal()
+            assert stage.queued() == []
+    assert stage.post(KNOWN).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import time
 import jwt
 import pytest
 
+from chalicelib.errors import ServiceUnavailableError
 from chalicelib.landing import encode_landing
 from tests.factories import NOW, landed, posted
 from tests.fakes import service_error
@@ -14,11 +15,16 @@ from tests.functional.conftest import SIGNING_KEYS
 from tests.functional.test_post_readings import assert_refused
 from tests.runs import player_on
 
+KEYS = "/thermonet/dev/signing-keys"
 CLAIMS = {"sub": "gateway-7", "exp": time.time() + 86_400, "scope": "readings:write", "locations": ["a"]}
 
 
 def sign(claims, key=SIGNING_KEYS["now"], algorithm="HS256", **headers):
     return jwt.encode(claims, key, algorithm, {"kid": "now", **headers})
+
+
+def put_keys(stage, keys):
+    stage.aws("ssm").put_parameter(Name=KEYS, Type="SecureString", Value=keys, Overwrite=True)
 
 
 def post(stage, token, **fields):
@@ -106,18 +112,28 @@ def test_a_key_that_is_changed_in_ssm_is_found_and_its_predecessor_refused(stage
 
     new = sign(CLAIMS, "the key that comes after this one", kid="next")
     assert [post(stage, token).status_code for token in (sign(CLAIMS), new)] == [200, 403]
-    keys = json.dumps({"next": "the key that comes after this one"})
-    stage.aws("ssm").put_parameter(Name="/thermonet/dev/signing-keys", Type="SecureString", Value=keys, Overwrite=True)
+    put_keys(stage, json.dumps({"next": "the key that comes after this one"}))
     later = time.monotonic() + 31
     monkeypatch.setattr(app.services.tokens._keys, "_clock", lambda: later)
     assert [post(stage, token).status_code for token in (new, sign(CLAIMS))] == [200, 403]
 
 
-def test_keys_that_cannot_be_read_are_the_servers_fault_and_open_nothing(stage, aws_calls):
-    aws_calls.fail("ssm:", service_error())
-    assert_refused(post(stage, sign(CLAIMS)), 503, "try again")
+@pytest.mark.parametrize("keys", [None, "{", "{}", '{"now": "too short"}'], ids=str)
+def test_keys_that_cannot_be_read_are_an_error_of_that_call_and_open_nothing(stage, aws_calls, log_lines, keys):
+    good = stage.aws("ssm").get_parameter(Name=KEYS, WithDecryption=True)["Parameter"]["Value"]
+    if keys is None:
+        aws_calls.fail("ssm:", service_error())
+    else:
+        put_keys(stage, keys)
+    # What API Gateway answers with a 500 of its own, and does not keep.
+    with pytest.raises(ServiceUnavailableError):
+        post(stage, sign(CLAIMS))
+    (line,) = log_lines
+    assert json.loads(line)["message"] == "no token can be checked"
     aws_calls.heal()
     assert stage.queued() == []
+    put_keys(stage, good)
+    assert post(stage, sign(CLAIMS)).status_code == 200
 
 
 def test_every_data_route_has_the_authorizer(stage):

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from chalicelib.api.access import ALL_LOCATIONS, UNAVAILABLE, Access, Scope, access_of
-from chalicelib.errors import ForbiddenError, NotAuthenticatedError, ServiceUnavailableError
+from chalicelib.api.access import ALL_LOCATIONS, Access, Scope, access_of
+from chalicelib.errors import ForbiddenError, NotAuthenticatedError
 
 
 def access(*locations, expires_at=100.0, **times):
@@ -59,8 +59,3 @@ def test_what_the_gateway_keeps_of_a_token_is_the_same_text_every_time_and_gives
 def test_without_what_the_gateway_keeps_of_a_token_nobody_is_let_in(context):
     with pytest.raises(NotAuthenticatedError, match=r"^token: required, but missing$"):
         access_of(context)
-
-
-def test_an_authorizer_that_could_not_look_refuses_nobody_for_good():
-    with pytest.raises(ServiceUnavailableError, match=r"^the keys .* cannot be read, try again$"):
-        access_of({UNAVAILABLE: "why"})

@@ -14,7 +14,7 @@ from chalicelib.api.tokens import SigningKeys, Tokens
 from chalicelib.errors import NotAuthenticatedError, ServiceUnavailableError
 from tests.fakes import service_error
 
-OLD, NEW = "o" * 32, "n" * 64
+OLD, NEW, NEXT = "o" * 32, "n" * 64, "x" * 40
 CLAIMS = {"sub": "gateway-7", "exp": 100, "scope": "readings:write reports:read", "locations": ["a", 7]}
 
 
@@ -190,13 +190,13 @@ def test_keys_are_read_once_in_five_minutes(tokens, ssm, clock):
 
 def test_a_key_that_is_not_known_is_looked_for_once_in_half_a_minute(tokens, ssm, clock):
     tokens.authenticate(signed())
-    ssm.value = json.dumps({"next": "x" * 40})
+    ssm.value = json.dumps({"next": NEXT})
     clock.now += 29.9
     with pytest.raises(NotAuthenticatedError):
-        tokens.authenticate(signed("x" * 40, "next"))
+        tokens.authenticate(signed(NEXT, "next"))
     assert ssm.reads == 1
     clock.now = 1_030.0
-    assert tokens.authenticate(signed("x" * 40, "next")).subject == "gateway-7"
+    assert tokens.authenticate(signed(NEXT, "next")).subject == "gateway-7"
     assert ssm.reads == 2
     with pytest.raises(NotAuthenticatedError):
         tokens.authenticate(signed())
@@ -217,24 +217,57 @@ def test_a_key_that_was_taken_out_is_refused_five_minutes_later(tokens, ssm, clo
         tokens.authenticate(signed())
 
 
-def test_while_ssm_does_not_answer_nobody_is_refused_for_good(tokens, ssm):
+def test_while_ssm_does_not_answer_nobody_is_refused(tokens, ssm):
     ssm.error = service_error()
     with pytest.raises(ServiceUnavailableError, match=r"^the signing keys cannot be read$"):
         tokens.authenticate(signed())
+    ssm.error = None
+    assert tokens.authenticate(signed()).subject == "gateway-7"
 
 
-@pytest.mark.parametrize("value", ["no json", "{", "[]", '{"new": 5}'])
-def test_by_keys_that_cannot_be_understood_nobody_is_refused_for_good(tokens, ssm, value):
+@pytest.mark.parametrize("value", ["no json", "{", "[]", '{"new": 5}', '{"new": null}'])
+def test_by_keys_that_cannot_be_understood_nobody_is_refused(tokens, ssm, value):
     ssm.value = value
     with pytest.raises(ServiceUnavailableError, match=r"^the signing keys cannot be read$") as raised:
         tokens.authenticate(signed())
     assert str(raised.value.__cause__).startswith("/keys: ")
 
 
-def test_keys_that_cannot_be_read_again_are_used_on(tokens, ssm, clock):
+@pytest.mark.parametrize("value", ["{}", json.dumps({"new": NEW[:31]})])
+def test_without_any_key_that_is_one_nobody_is_refused_or_let_in(tokens, ssm, clock, value):
+    tokens.authenticate(signed())
+    ssm.value = value
+    clock.now += 300
+    for _ in range(2):
+        with pytest.raises(ServiceUnavailableError, match=r"^/keys: no key has 32 characters$"):
+            tokens.authenticate(signed())
+    ssm.value = json.dumps({"new": NEW})
+    assert tokens.authenticate(signed()).subject == "gateway-7"
+
+
+def test_keys_that_cannot_be_read_again_are_used_on_and_asked_for_once_in_half_a_minute(tokens, ssm, clock):
     tokens.authenticate(signed())
     clock.now += 1_000
     ssm.error = service_error()
-    assert tokens.authenticate(signed()).subject == "gateway-7"
-    tokens.authenticate(signed())
+    for seconds in (0, 0, 29.9):
+        clock.now += seconds
+        assert tokens.authenticate(signed()).subject == "gateway-7"
     assert ssm.reads == 2, "and not asked for by every token"
+    clock.now = 2_030.0
+    tokens.authenticate(signed())
+    assert ssm.reads == 3
+
+
+@pytest.mark.parametrize("authorization", [signed(NEXT, "next"), signed(NEXT, None), signed(NEXT, "new")])
+@pytest.mark.parametrize("damaged", [None, "{"])
+def test_by_keys_that_cannot_be_read_again_nobody_is_refused(tokens, ssm, clock, authorization, damaged):
+    tokens.authenticate(signed())
+    clock.now += 1_000
+    ssm.value, ssm.error = damaged, None if damaged else service_error()
+    for _ in range(2):
+        with pytest.raises(ServiceUnavailableError, match=r"^the signing keys cannot be read again$"):
+            tokens.authenticate(authorization)
+    assert ssm.reads == 2
+    ssm.value, ssm.error = json.dumps({"next": NEXT, "new": NEXT}), None
+    clock.now += 30
+    assert tokens.authenticate(authorization).subject == "gateway-7"
