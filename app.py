@@ -21,6 +21,7 @@ from chalicelib.api import http
 from chalicelib.api.access import Scope
 from chalicelib.api.dashboard import read_asset, read_page
 from chalicelib.api.report_reader import ReportQuery
+from chalicelib.api.tokens import SUBJECT_CHARACTERS_MAX
 from chalicelib.aws import Aws
 from chalicelib.fields import parse_id
 from chalicelib.ingest.buffering import read_record
@@ -71,8 +72,9 @@ def authorize(request: AuthRequest) -> AuthResponse:
         # An error is no answer that the gateway would keep: it says 500 to this call alone.
         raise
     logger.info("token accepted", extra={"subject": access.subject})
-    # The answer is kept for the token, whatever it asks for next.
-    return AuthResponse(routes=["*"], principal_id=access.subject, context=access.to_context())
+    context = access.to_context()
+    # The answer is kept for the token, whatever it asks for next. The principal is for the gateway's own logs.
+    return AuthResponse(routes=["*"], principal_id=context["subject"][:SUBJECT_CHARACTERS_MAX], context=context)
 
 
 @app.route("/readings", methods=["POST"], content_types=JSON_BODY, authorizer=authorize)

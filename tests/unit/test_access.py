@@ -53,8 +53,19 @@ def test_what_the_gateway_keeps_of_a_token_is_the_same_text_every_time_and_gives
     assert access_of(timed.to_context()) == timed
 
 
+COMPLETE = access("a").to_context()
+
+
 @pytest.mark.parametrize(
-    "context", [{}, {"access": None}, {"access": ""}, {"access": "{"}, {"access": "{}"}, {"principalId": "x"}]
+    "context",
+    [
+        {},
+        {"principalId": "x"},
+        *({name: text for name, text in COMPLETE.items() if name != missing} for missing in COMPLETE),
+        {**COMPLETE, "subject": None},
+        {**COMPLETE, "expires_at": "soon"},
+        {**COMPLETE, "locations": ["a"]},
+    ],
 )
 def test_without_what_the_gateway_keeps_of_a_token_nobody_is_let_in(context):
     with pytest.raises(NotAuthenticatedError, match=r"^token: required, but missing$"):
