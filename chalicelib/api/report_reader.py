@@ -15,6 +15,7 @@ from chalicelib.fields import Timestamp
 from chalicelib.ledger import Ledger, Manifest, run_of_report
 from chalicelib.object_store import ObjectStore
 from chalicelib.reports import LocationLatest, LocationsSummary, Report, locations_summary_key, run_summary_key
+from chalicelib.thermistor import StatusLimits
 from chalicelib.validation import decode_json
 
 NO_RUN = "none"
@@ -35,6 +36,15 @@ class Document(Struct, frozen=True):
     content: bytes | None
 
 
+class RunOutline(Struct, frozen=True):
+    """Of a run's summary what tells nothing of any location: its name, its time, and what statuses are named after."""
+
+    run_id: str
+    previous_run_id: str | None
+    started_at: str
+    status_below_celsius: StatusLimits
+
+
 class ReportReader:
     """Answers readers with at most 3 AWS calls; `known` are the runs whose answer a caller already has.
 
@@ -47,9 +57,16 @@ class ReportReader:
         self._manifest: Manifest | None = None
         self._latest: tuple[str, dict[str, LocationLatest]] = (NO_RUN, {})
 
-    def latest_run(self, known: Container[str]) -> Document:
-        """Return the committed run's summary; raises NotFoundError before the first."""
-        return self._follow_head(lambda head: self._fetch(head, run_summary_key(head), known), None)
+    def latest_run(self, known: Container[str], allowed: Collection[str] | None) -> Document:
+        """Return the committed run's summary, its outline for whom only some locations are `allowed`.
+
+        Raises NotFoundError before the first run.
+        """
+        document = self._follow_head(lambda head: self._fetch(head, run_summary_key(head), known), None)
+        if allowed is None or document.content is None:
+            return document
+        outline = decode_json(document.content, RunOutline, run_summary_key(document.run_id))
+        return Document(document.run_id, msgspec.json.encode(outline))
 
     def locations(self, known: Container[str], allowed: Collection[str] | None) -> Document:
         """Return the latest of every location, or of those `allowed`; of none before the first run."""

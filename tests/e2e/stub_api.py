@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from msgspec import structs
 
 from chalicelib.api import dashboard
+from chalicelib.api.report_reader import RunOutline
 from tests.factories import SETTINGS
 
 # As behind API Gateway, where the stage's name comes before every path.
@@ -66,6 +67,12 @@ class StubApi:
             "newly_broken_sensors": 5, "broken_sensors": 17,
             "latest_measurement": _iso(_START), "status_below_celsius": LIMITS,
         }  # fmt: skip
+
+    def limit_token(self, *locations: str) -> None:
+        """Let the token be for these locations only: it is told no figures of a run."""
+        assert self.run is not None
+        self.run = {name: self.run[name] for name in RunOutline.__struct_fields__}
+        self.locations = [one for one in self.locations if one["location_id"] in locations]
 
     def answer(self, path: str, authorization: str | None, known: str | None) -> tuple[int, Any, str]:
         """Return status, body and tag of a GET below the stage's path."""

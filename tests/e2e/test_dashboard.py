@@ -101,4 +101,5 @@ def test_a_token_for_one_location_shows_only_that(cloud: Cloud, page: Page) -> N
     page.open_with_token(f"{cloud.api_url}/#dashboard:other", narrow)
     page.wait_until(lambda: list(page.locations()) == ["dashboard:mine"] and page.all(".uplot canvas"), "the location")
     assert page.text("#chart-heading") == "Location dashboard:mine"
+    assert list(page.facts()) == ["Started, UTC"]
     assert not page.asks_for_token()

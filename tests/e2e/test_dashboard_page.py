@@ -54,6 +54,17 @@ def test_a_run_is_shown(page: Page, api: StubApi, subtests: pytest.Subtests) -> 
         assert len(identifiers) == len(set(identifiers))
 
 
+def test_who_may_see_some_locations_is_shown_the_run_without_figures_and_those_with_their_status(
+    page: Page, api: StubApi
+) -> None:
+    api.limit_token("warm")
+    opened(page, api.url, TOKEN)
+    assert page.facts() == {"Started, UTC": "2026-03-01 10:00"}
+    assert page.locations() == {"warm": ["too high", "140.25 °C", "2026-03-01 09:29"]}
+    page.wait_until(lambda: page.script("return state.report?.location_id") == "warm", "the report of warm")
+    assert page.complaints() == []
+
+
 def test_a_chosen_location_is_charted_and_listed(page: Page, api: StubApi) -> None:
     opened(page, api.url, TOKEN)
     page.find("[data-location=warm]").click()

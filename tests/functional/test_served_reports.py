@@ -2,12 +2,14 @@
 
 import base64
 import hashlib
+import json
 import re
 from itertools import product
 
 import pytest
 
-from tests.functional.conftest import running_stage
+from ops.tokens import mint_token
+from tests.functional.conftest import SIGNING_KEYS, running_stage
 from tests.runs import commit_run
 
 
@@ -73,6 +75,55 @@ def test_who_has_another_run_is_sent_the_latest(stage, subtests):
         with subtests.test(path):
             answer = stage.get(path, **{"If-None-Match": '"run-1"'})
             assert (answer.status_code, answer.headers["ETag"]) == (200, '"run-2"')
+
+
+def asked_by_a(stage, path, method="GET", **headers):
+    """What a token for location a alone is answered: status, tag and body."""
+    token = mint_token(SIGNING_KEYS, "a's", locations=["a"])
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", **headers}
+    answer = stage.http.request(method, path, headers=headers, body=b"" if method == "GET" else b"{}")
+    return answer.status_code, answer.headers.get("ETag"), answer.body
+
+
+def test_who_may_see_some_locations_is_told_the_runs_name_and_time_and_no_figures(stage):
+    status, tag, body = asked_by_a(stage, "/runs/latest")
+    assert (status, tag) == (200, '"run-2"')
+    everything = stage.get("/runs/latest").json_body
+    told = {"run_id", "previous_run_id", "started_at", "status_below_celsius"}
+    assert json.loads(body) == {name: everything[name] for name in told}
+    assert asked_by_a(stage, "/runs/latest", **{"If-None-Match": tag}) == (304, tag, b"")
+
+
+def test_who_may_see_some_locations_learns_nothing_of_any_other(stage, subtests):
+    import app
+
+    paths = [path for path in app.app.routes if "{location_id}" in path]
+    assert "/locations/{location_id}/report" in paths
+    for path, headers in product(paths, [{}, {"If-None-Match": "*"}, {"If-None-Match": '"run-2"'}]):
+        for method in app.app.routes[path]:
+            with subtests.test(f"{method} {path}", headers=headers):
+                answers = {}
+                for other in ("b", "nowhere"):
+                    asked = re.sub(r"\{\w+\}", "1", path.replace("{location_id}", other))
+                    answers[other] = asked_by_a(stage, asked, method, **headers)
+                assert answers["b"][0] == 403
+                assert answers["b"] == answers["nowhere"]
+
+
+def test_what_a_limited_reader_is_given_and_told_of_is_its_own(stage):
+    assert (
+        asked_by_a(stage, "/locations")[2]
+        == json.dumps(
+            {"locations": [one for one in stage.get("/locations").json_body["locations"] if one["location_id"] == "a"]},
+            separators=(",", ":"),
+        ).encode()
+    )
+    assert asked_by_a(stage, "/locations", **{"If-None-Match": '"run-2"'}) == (304, '"run-2"', b"")
+    status, tag, body = asked_by_a(stage, "/locations/a/report")
+    assert (status, tag) == (200, '"run-1"')
+    assert body == stage.get("/locations/a/report").body
+    # What another reader was given is not what this one has.
+    assert asked_by_a(stage, "/locations/a/report", **{"If-None-Match": '"run-2"'})[0] == 200
 
 
 def test_answers_are_kept_by_no_shared_cache(stage):

@@ -109,15 +109,16 @@ function statusOf(average, limits) {
 }
 
 function drawRun(run) {
-  const facts = run ? [
-    ["Started, UTC", utc(run.started_at), run.run_id],
+  const facts = [["Started, UTC", run ? utc(run.started_at) : "–", run ? run.run_id : "no run yet"]];
+  // A token that is limited to locations is told no figures.
+  if (run?.counts) facts.push(
     ["Measurements", count(run.counts.measurements), `${count(run.totals.measurements)} in all runs`],
     ["Duplicates", count(run.counts.duplicates), `${count(run.totals.duplicates)} in all runs`],
     ["Late", count(run.counts.late), `${count(run.totals.late)} in all runs`],
     ["Quarantined", count(run.quarantined), "objects in quarantine"],
     ["Broken sensors", count(run.newly_broken_sensors), `${count(run.broken_sensors)} in all runs`],
     ["Locations", count(run.locations), "had measurements"],
-  ] : [["Started, UTC", "–", "no run yet"]];
+  );
   $("run").replaceChildren(...facts.map(([name, value, note]) => {
     const fact = element("div");
     const dd = element("dd", value);
