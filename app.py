@@ -19,7 +19,7 @@ from chalicelib import errors
 from chalicelib.analytics import workflow
 from chalicelib.api import http
 from chalicelib.api.access import Scope
-from chalicelib.api.dashboard import read_asset, read_page
+from chalicelib.api.dashboard import AssetQuery, read_asset, read_page
 from chalicelib.api.report_reader import ReportQuery
 from chalicelib.api.tokens import SUBJECT_CHARACTERS_MAX
 from chalicelib.aws import Aws
@@ -183,7 +183,7 @@ def get_dashboard() -> Response:
 @routes.answers_errors
 def get_asset(name: str) -> Response:
     """Serve a script or style of the dashboard."""
-    asset = read_asset(name)
+    asset = read_asset(name, routes.query(AssetQuery).v)
     return Response(asset.content, {**asset.headers})
 
 

@@ -43,12 +43,15 @@ class WebFile(Struct, frozen=True):
     headers: dict[str, str]
 
 
+class AssetQuery(Struct, frozen=True):
+    """The query of an asset: the fingerprint of the content that a page of ours asks for."""
+
+    v: str | None = None
+
+
 @functools.cache
 def read_page() -> WebFile:
-    """Return the page; its links carry a fingerprint of what they lead to, so that no browser shows a mix."""
-    fingerprint = hashlib.sha256()
-    for name in sorted(_MEDIA_TYPES):
-        fingerprint.update((_WEB_FOLDER / name).read_bytes())
+    """Return the page; each link carries a fingerprint of what it leads to, so that no browser shows a mix."""
     page = (_WEB_FOLDER / "index.html").read_text(encoding="utf-8")
     inline_script = page.partition("<script>")[2].partition("</script>")[0]
     allowed = b64encode(hashlib.sha256(inline_script.encode()).digest()).decode()
@@ -57,13 +60,25 @@ def read_page() -> WebFile:
         "Cache-Control": "no-cache",
         "Content-Security-Policy": _CONTENT_SECURITY_POLICY.format(inline_script=allowed),
     }
-    return WebFile(page.replace("{version}", fingerprint.hexdigest()[:16]), _COMMON_HEADERS | headers)
+    for name in _MEDIA_TYPES:
+        page = page.replace(f"{name}?v={{version}}", f"{name}?v={_load(name)[1]}")
+    return WebFile(page, _COMMON_HEADERS | headers)
+
+
+def read_asset(name: str, fingerprint: str | None) -> WebFile:
+    """Return a file that the page loads, to be kept for good only under the fingerprint of its own content.
+
+    Raises NotFoundError for any other name.
+    """
+    if name not in _MEDIA_TYPES:
+        raise NotFoundError("there is no such file")
+    content, own_fingerprint = _load(name)
+    kept = "public, max-age=31536000, immutable" if fingerprint == own_fingerprint else "no-cache"
+    return WebFile(content, _COMMON_HEADERS | {"Content-Type": _MEDIA_TYPES[name], "Cache-Control": kept})
 
 
 @functools.cache
-def read_asset(name: str) -> WebFile:
-    """Return a file that the page loads; raises NotFoundError for any other name."""
-    if name not in _MEDIA_TYPES:
-        raise NotFoundError("there is no such file")
-    headers = {"Content-Type": _MEDIA_TYPES[name], "Cache-Control": "public, max-age=31536000, immutable"}
-    return WebFile((_WEB_FOLDER / name).read_text(encoding="utf-8"), _COMMON_HEADERS | headers)
+def _load(name: str) -> tuple[str, str]:
+    """Return an asset's text, and the fingerprint of it."""
+    content = (_WEB_FOLDER / name).read_bytes()
+    return content.decode(), hashlib.sha256(content).hexdigest()[:16]

@@ -129,12 +129,13 @@ def serve(api: StubApi) -> Iterator[StubApi]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            path = f"{self.path.partition('?')[0]}/".removeprefix(STAGE_PATH).rstrip("/")
+            path, _, query = self.path.partition("?")
+            path = f"{path}/".removeprefix(STAGE_PATH).rstrip("/")
             if not path:
                 page = dashboard.read_page()
                 self._send(200, page.content.encode(), page.headers)
             elif path.startswith("assets/"):
-                asset = dashboard.read_asset(path.removeprefix("assets/"))
+                asset = dashboard.read_asset(path.removeprefix("assets/"), query.removeprefix("v="))
                 self._send(200, asset.content.encode(), asset.headers)
             else:
                 headers = self.headers

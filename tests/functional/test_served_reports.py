@@ -182,11 +182,30 @@ def test_the_page_forbids_everything_that_does_not_come_with_it(stage):
     assert b"style=" not in page.body
 
 
-def test_the_page_names_its_files_relative_to_itself_and_by_their_content(stage):
+def test_the_page_names_its_files_relative_to_itself_and_each_by_its_own_content(stage):
     names = re.findall(rb'(?:src|href)="(assets/[^"]+)"', stage.get("/").body)
     assert len(names) == 6
     for name in names:
-        asset = stage.get(f"/{name.decode()}")
+        path, _, fingerprint = name.decode().partition("?v=")
+        asset = stage.get(f"/{path}?v={fingerprint}")
         assert asset.status_code == 200
         assert "immutable" in asset.headers["Cache-Control"]
-        assert b"?v=" in name
+        assert fingerprint == hashlib.sha256(asset.body).hexdigest()[:16]
+
+
+def test_what_the_files_load_themselves_would_be_named_by_its_content_too(stage):
+    for name in re.findall(rb"assets/([^?]+)", stage.get("/").body):
+        assert not re.search(
+            rb"url\(|@import|importScripts|\bimport\b|assets/", stage.get(f"/assets/{name.decode()}").body
+        )
+
+
+def test_a_file_is_kept_for_good_only_under_the_address_of_its_own_content(stage, subtests):
+    fingerprints = re.findall(r"\?v=(\w+)", stage.get("/").body.decode())
+    other = stage.get("/").body.decode().partition("icon.svg?v=")[2][:16]
+    assert other in fingerprints
+    for query in ("", "?v=", "?v=1", f"?v={other}", f"?w={other}", f"?v={'0' * 16}", f"?v={'x' * 5_000}"):
+        with subtests.test(query[:30]):
+            asset = stage.get(f"/assets/api.js{query}")
+            assert (asset.status_code, asset.headers["Cache-Control"]) == (200, "no-cache")
+            assert asset.body == stage.get("/assets/api.js").body
