@@ -8,13 +8,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from chalicelib.errors import ValidationError
 from chalicelib.thermistor import ZERO_CELSIUS_KELVIN, Coefficients, ResistanceRange, Thermistor
-from chalicelib.validation import convert, within
+from chalicelib.validation import convert, shorten, within
 
 DEFAULT_TYPE = "default"
 
 TypeName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
 Celsius = Annotated[float, Meta(gt=-ZERO_CELSIUS_KELVIN, lt=1e4)]
-Ohm = Annotated[float, Meta(gt=0, lt=1e12)]
+Ohm = Annotated[float, Meta(gt=1e-12, lt=1e12)]
 ThreePoints = tuple[tuple[Celsius, Ohm], tuple[Celsius, Ohm], tuple[Celsius, Ohm]]
 
 
@@ -63,34 +63,34 @@ def fit(points: ThreePoints, accepted_resistance_ohm: ResistanceRange) -> Thermi
     Source: Steinhart & Hart 1968, solved for three points as in https://en.wikipedia.org/wiki/Steinhart–Hart_equation.
     Raises ValueError when neither gives temperatures that fall with resistance over the accepted range.
     """
-    coldest, middle, hottest = sorted(points)
-    if not (coldest[0] < middle[0] < hottest[0] and coldest[1] > middle[1] > hottest[1]):
-        raise ValueError("points: three temperatures are needed, each with a lower resistance than the colder ones")
+    cold, middle, hot = sorted(
+        ((math.log(ohm), 1.0 / (celsius + ZERO_CELSIUS_KELVIN)) for celsius, ohm in points), reverse=True
+    )
+    if not (cold[0] > middle[0] > hot[0] and cold[1] > middle[1] > hot[1]):
+        raise ValueError("three temperatures are needed, each with a lower resistance than the colder ones")
     try:
-        return Thermistor(_steinhart_hart(points), accepted_resistance_ohm)
+        return Thermistor(_steinhart_hart(cold, middle, hot), accepted_resistance_ohm)
     except (ValueError, ZeroDivisionError):
-        return Thermistor(_beta(coldest, hottest), accepted_resistance_ohm)
+        # Zero is what the logarithms may sum up to; then a curve with c = 0 is as good as any.
+        return Thermistor(_beta(cold, hot), accepted_resistance_ohm)
 
 
-def _steinhart_hart(points: ThreePoints) -> Coefficients:
-    (l1, y1), (l2, y2), (l3, y3) = ((math.log(ohm), _reciprocal_kelvin(celsius)) for celsius, ohm in points)
+# ln R and 1/T.
+_Point = tuple[float, float]
+
+
+def _steinhart_hart(cold: _Point, middle: _Point, hot: _Point) -> Coefficients:
+    (l1, y1), (l2, y2), (l3, y3) = cold, middle, hot
     g2, g3 = (y2 - y1) / (l2 - l1), (y3 - y1) / (l3 - l1)
     c = (g3 - g2) / (l3 - l2) / (l1 + l2 + l3)
     b = g2 - c * (l1 * l1 + l1 * l2 + l2 * l2)
     return Coefficients(y1 - (b + l1 * l1 * c) * l1, b, c)
 
 
-def _beta(cold: tuple[float, float], hot: tuple[float, float]) -> Coefficients:
+def _beta(cold: _Point, hot: _Point) -> Coefficients:
     """Return 1/T = 1/T₀ + 1/B·ln(R/R₀) as Steinhart–Hart coefficients, of which c is 0."""
-    (cold_log, cold_y), (hot_log, hot_y) = (
-        (math.log(ohm), _reciprocal_kelvin(celsius)) for celsius, ohm in (cold, hot)
-    )
-    b = (cold_y - hot_y) / (cold_log - hot_log)
-    return Coefficients(cold_y - b * cold_log, b, 0.0)
-
-
-def _reciprocal_kelvin(celsius: float) -> float:
-    return 1.0 / (celsius + ZERO_CELSIUS_KELVIN)
+    b = (cold[1] - hot[1]) / (cold[0] - hot[0])
+    return Coefficients(cold[1] - b * cold[0], b, 0.0)
 
 
 class _GivenCoefficients(Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,9 +123,12 @@ class Thermistors:
         return self._types[DEFAULT_TYPE]
 
     def curve_of(self, given: SensorThermistor) -> Thermistor | None:
-        """Return a sensor's curve, None for a type that the settings have no longer."""
+        """Return a sensor's curve, None for a type that the settings have no longer, or coefficients of no curve."""
         if isinstance(given, Calibration):
-            return given.thermistor
+            try:
+                return given.thermistor
+            except ValueError:
+                return None
         return self._types.get(given or DEFAULT_TYPE)
 
     def parse(self, given: Any) -> SensorThermistor:
@@ -140,7 +143,7 @@ class Thermistors:
             return None
         if isinstance(given, str):
             if given not in self._types:
-                raise ValidationError(f"body: must be one of {', '.join(sorted(self._types))}")
+                raise ValidationError(f"body: must be one of {shorten(', '.join(sorted(self._types)))}")
             return None if given == DEFAULT_TYPE else given
         if isinstance(given, dict) and "points" in given:
             return self._calibrate(convert(given, _GivenPoints))
@@ -159,5 +162,6 @@ class Thermistors:
             else:
                 used = Thermistor(Coefficients(given.a, given.b, given.c), accepted).coefficients
         except ValueError as error:
-            raise ValidationError(f"body: {str(error).removeprefix('points: ')}") from None
+            field = "points" if isinstance(given, _GivenPoints) else "body"
+            raise ValidationError(f"{field}: {error}") from None
         return Calibration(used.a, used.b, used.c, min_ohm, max_ohm)

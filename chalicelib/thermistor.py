@@ -55,6 +55,9 @@ class Coefficients(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not (math.isfinite(self.a) and math.isfinite(self.b) and 0 <= self.c < math.inf):
             raise ValueError("c >= 0 must hold, and all must be finite")
+        # A thousand times what any thermistor has; beyond it, rounding would be felt, and sums end as no number.
+        if max(abs(self.a), abs(self.b), self.c) > 1:
+            raise ValueError("none may be above 1 or below -1")
 
 
 class ResistanceRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -133,6 +133,12 @@ def test_coefficients_that_are_not_finite_are_refused(coefficients):
         Coefficients(*coefficients)
 
 
+@pytest.mark.parametrize("coefficients", [(-1.5, 1, 1), (1, 1.5, 1), (1, 1, 1e308)])
+def test_coefficients_that_rounding_would_make_useless_are_refused(coefficients):
+    with pytest.raises(ValueError, match=r"^none may be above 1 or below -1$"):
+        Coefficients(*coefficients)
+
+
 @pytest.mark.parametrize(("lowest", "highest"), [(0, 1), (-1, 1), (2, 1), (1, 1), (1, math.inf), (math.nan, 1)])
 def test_an_impossible_range_is_refused(lowest, highest):
     with pytest.raises(ValueError, match=r"^0 < min < max must hold$"):
