@@ -9,19 +9,19 @@ from botocore.exceptions import BotoCoreError, ClientError
 from msgspec import Struct
 
 from chalicelib.calibration import Thermistors
-from chalicelib.errors import BodyTooLargeError, ForbiddenError, ServiceUnavailableError
+from chalicelib.errors import ForbiddenError, ServiceUnavailableError
 from chalicelib.fields import format_time
 from chalicelib.ingest.alerts import Alerts
 from chalicelib.ingest.batch import sort_out
 from chalicelib.ingest.idempotency import Idempotency
 from chalicelib.ingest.measurement_queue import MeasurementQueue, QueuedMeasurement
 from chalicelib.ingest.readings import (
-    BODY_BYTES_MAX,
     Answer,
     BatchAnswer,
     Delivery,
     PostedBatch,
     Reading,
+    decode_request,
     parse_deliveries,
     parse_reading,
 )
@@ -30,7 +30,7 @@ from chalicelib.ingest.registration import Refused
 from chalicelib.ingest.registry import SensorRegistry
 from chalicelib.ingest.sensors import Sensor
 from chalicelib.thermistor import Status, StatusLimits
-from chalicelib.validation import convert, decode_body
+from chalicelib.validation import convert
 
 _UNAVAILABLE = "a service behind this one failed, try again"
 
@@ -79,9 +79,7 @@ class Ingest:
         Raises ValidationError naming the field, BodyTooLargeError, ForbiddenError, ReadingConflictError,
         ReadingInProgressError, ServiceUnavailableError, and botocore's errors when a service does not answer.
         """
-        if len(body) > BODY_BYTES_MAX:
-            raise BodyTooLargeError(f"body: more than {BODY_BYTES_MAX} bytes")
-        posted = decode_body(body)
+        posted = decode_request(body)
         if isinstance(posted, dict) and "readings" in posted:
             items = convert(posted, PostedBatch).readings
             return self.take([Delivery(item, may_post) for item in items], lambda_context)

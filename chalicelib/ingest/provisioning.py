@@ -7,12 +7,12 @@ from msgspec import Meta, Struct
 from chalicelib.calibration import DEFAULT_TYPE, Calibration, Thermistors
 from chalicelib.errors import ForbiddenError, NotFoundError, ValidationError
 from chalicelib.fields import IdText, id_text, sensor_key, split_sensor_key
-from chalicelib.ingest.readings import Rejection
+from chalicelib.ingest.readings import Rejection, decode_request
 from chalicelib.ingest.registration import RETIRED, Refused, Wish
 from chalicelib.ingest.registry import SensorRegistry
 from chalicelib.ingest.sensors import Sensor
 from chalicelib.thermistor import Coefficients
-from chalicelib.validation import convert, decode_body, within
+from chalicelib.validation import convert, within
 
 SENSORS_MAX = 100
 
@@ -73,12 +73,12 @@ class Provisioning:
 
     def put(self, location_id: str, sensor_id: str, body: bytes) -> SensorAnswer:
         """Make the sensor what the JSON says; raises ValidationError naming the field, ForbiddenError for a limit."""
-        given = convert(decode_body(body), _GivenSensor)
+        given = convert(decode_request(body), _GivenSensor)
         return self._change(sensor_key(location_id, sensor_id), Wish(self._thermistors.parse(given.thermistor)))
 
     def put_all(self, location_id: str, body: bytes) -> SensorsAnswer:
         """Make several sensors what the JSON says, each by itself; raises ValidationError when it is no such list."""
-        listed = convert(decode_body(body), _ListedSensors).sensors
+        listed = convert(decode_request(body), _ListedSensors).sensors
         keys: list[str | Rejection] = []
         wishes: dict[str, Wish] = {}
         for index, item in enumerate(listed):

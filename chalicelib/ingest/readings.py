@@ -7,10 +7,10 @@ from typing import Annotated, Any, Self
 
 from msgspec import Meta, Struct
 
-from chalicelib.errors import ForbiddenError, ValidationError
+from chalicelib.errors import BodyTooLargeError, ForbiddenError, ValidationError
 from chalicelib.fields import CLOCK_SKEW_MAX, IdText, Timestamp, format_time, id_text, sensor_key
 from chalicelib.thermistor import Status
-from chalicelib.validation import convert, within
+from chalicelib.validation import convert, decode_body, within
 
 BODY_BYTES_MAX = 1024 * 1024
 BATCH_READINGS_MAX = 500
@@ -101,6 +101,13 @@ class BatchAnswer(Struct, frozen=True):
         statuses = [result.status for result in results if isinstance(result, Answer)]
         broken = statuses.count(Status.BROKEN)
         return cls(results, len(statuses) - broken, broken, len(results) - len(statuses))
+
+
+def decode_request(body: bytes) -> Any:
+    """Decode a request's JSON; raises BodyTooLargeError, and ValidationError for anything but plain JSON."""
+    if len(body) > BODY_BYTES_MAX:
+        raise BodyTooLargeError(f"body: more than {BODY_BYTES_MAX} bytes")
+    return decode_body(body)
 
 
 def parse_deliveries(deliveries: Sequence[Delivery], now: datetime, oldest_age: timedelta) -> list[Reading | Rejection]:
