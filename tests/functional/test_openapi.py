@@ -1,5 +1,6 @@
 """docs/openapi.yaml and the application have the same routes; tests/e2e/test_openapi.py asks them for answers."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,17 +10,46 @@ from jsonschema import Draft202012Validator
 from msgspec import structs
 from openapi_spec_validator import validate
 
-from chalicelib import errors, reports
+from chalicelib import calibration, errors, reports
 from chalicelib.api import http
-from chalicelib.ingest import readings
+from chalicelib.ingest import provisioning, readings
 from chalicelib.landing import encode_landing
 from chalicelib.ledger import Counts
-from chalicelib.thermistor import Status
+from chalicelib.thermistor import Coefficients, Status, StatusLimits
+from ops.tokens import mint_token
 from tests.factories import landed, posted
+from tests.functional.conftest import SIGNING_KEYS
 from tests.runs import player_on
 
 DOCUMENT = yaml.load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text(), yaml.CSafeLoader)
 METHODS = {"get", "put", "post", "delete", "patch", "head", "options"}
+
+
+OPERATIONS = {
+    f"{method.upper()} {path}": {"parameters": item.get("parameters", []), **item[method]}
+    for path, item in DOCUMENT["paths"].items()
+    for method in METHODS & item.keys()
+}
+
+
+def resolve(item):
+    """The item itself, where the document only refers to it."""
+    for name in item.get("$ref", "#").split("/")[1:]:
+        item = DOCUMENT[name] if item.keys() == {"$ref"} else item[name]
+    return item
+
+
+def errors_of(value, schema):
+    return [
+        error.message
+        for error in Draft202012Validator({**schema, "components": DOCUMENT["components"]}).iter_errors(value)
+    ]
+
+
+def examples_of(media):
+    """The examples of a parameter, or of a request's or an answer's content, by name."""
+    named = {name: example["value"] for name, example in media.get("examples", {}).items()}
+    return {**named, **({"": media["example"]} if "example" in media else {})}
 
 
 def test_the_document_is_valid():
@@ -66,14 +96,22 @@ def test_the_document_has_every_status_and_no_other():
     assert set(DOCUMENT["components"]["schemas"]["Status"]["enum"]) == set(Status)
 
 
-TAKEN = {"Reading": readings.PostedReading, "Batch": readings.PostedBatch}
+TAKEN = {
+    "Reading": readings.PostedReading,
+    "Batch": readings.PostedBatch,
+    "SensorChange": provisioning._GivenSensor,
+    "ListedSensor": provisioning._ListedSensor,
+    "Sensors": provisioning._ListedSensors,
+    "CalibrationByCoefficients": calibration._GivenCoefficients,
+    "CalibrationByPoints": calibration._GivenPoints,
+}
 
 
 @pytest.mark.parametrize("name", TAKEN)
 def test_the_document_has_every_field_that_is_taken_and_those_that_must_be_given(name):
     schema, fields = DOCUMENT["components"]["schemas"][name], structs.fields(TAKEN[name])
     assert set(schema["properties"]) == {field.name for field in fields}
-    assert set(schema["required"]) == {field.name for field in fields if field.required}
+    assert set(schema.get("required", [])) == {field.name for field in fields if field.required}
 
 
 SENT = {
@@ -84,6 +122,10 @@ SENT = {
     "Report": reports.Report,
     "Locations": reports.LocationsSummary,
     "Run": reports.RunSummary,
+    "Sensor": provisioning.SensorAnswer,
+    "SensorsAnswer": provisioning.SensorsAnswer,
+    "ThermistorInUse": provisioning.ThermistorInUse,
+    "Coefficients": Coefficients,
 }
 
 
@@ -96,12 +138,111 @@ def test_the_document_has_every_field_that_is_sent_and_allows_none_to_be_missing
 def test_the_document_has_every_field_of_what_is_counted_and_where():
     schemas = DOCUMENT["components"]["schemas"]
     assert set(schemas["Counts"]["required"]) == set(Counts.__struct_fields__)
+    assert set(schemas["StatusLimits"]["required"]) == set(StatusLimits.__struct_fields__)
     location = schemas["Locations"]["properties"]["locations"]["items"]
     assert set(location["properties"]) == set(reports.LocationLatest.__struct_fields__) == set(location["required"])
-    assert set(schemas["Sensor"]["required"]) == set(schemas["Sensor"]["properties"])
 
 
-SERVED = {"/locations": "Locations", "/locations/a/report": "Report", "/runs/latest": "Run", "/sensors/1": "Sensor"}
+def described(operation):
+    """All that an operation takes and answers with, as (where, media)."""
+    for parameter in map(resolve, OPERATIONS[operation]["parameters"]):
+        yield parameter["name"], parameter
+    for name, media in OPERATIONS[operation].get("requestBody", {"content": {}})["content"].items():
+        yield name, media
+    for status, answer in OPERATIONS[operation]["responses"].items():
+        for name, media in resolve(answer).get("content", {}).items():
+            yield f"{status} {name}", media
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_route_has_examples_of_all_that_it_takes_and_answers_with(operation):
+    found = dict(described(operation))
+    assert any(where.startswith("200") for where in found)
+    for where, media in found.items():
+        assert examples_of(media), where
+        for name, example in examples_of(media).items():
+            assert errors_of(example, media["schema"]) == [], (where, name)
+
+
+def json_of(part):
+    return part["content"]["application/json"]
+
+
+def rounded(answer):
+    """An answer with figures of as many digits as every machine's logarithm gives."""
+    return json.loads(json.dumps(answer), parse_float=lambda text: float(f"{float(text):.12g}"))
+
+
+PLACE = {"location_id": "greenhouse-1", "sensor_id": "7"}
+
+
+def assert_examples_are_answered_so(stage, subtests, operation, answers):
+    method, path = operation.format(**PLACE).split()
+    for name, example in examples_of(json_of(OPERATIONS[operation]["requestBody"])).items():
+        with subtests.test(operation, name=name):
+            response = stage.http.request(method, path, headers=stage.headers, body=json.dumps(example))
+            assert response.status_code == 200
+            assert rounded(response.json_body) == rounded(answers[name])
+            if method == "PUT":
+                assert stage.get(path).body == response.body
+
+
+@pytest.mark.parametrize("operation", ["POST /readings", "POST /locations/{location_id}/sensors"])
+def test_the_examples_of_what_is_posted_are_answered_as_those_of_answers(stage, monkeypatch, subtests, operation):
+    import app
+
+    monkeypatch.setattr(app.services.ingest, "_clock", lambda: datetime(2026, 11, 26, 7, tzinfo=UTC))
+    answers = examples_of(json_of(OPERATIONS[operation]["responses"]["200"]))
+    assert_examples_are_answered_so(stage, subtests, operation, answers)
+
+
+def test_the_examples_of_a_sensor_are_how_it_is_made_shown_and_retired(stage, subtests):
+    sensor = "/locations/{location_id}/sensors/{sensor_id}"
+    answers = examples_of(json_of(DOCUMENT["components"]["responses"]["Sensor"]))
+    assert answers.keys() == {*examples_of(json_of(OPERATIONS[f"PUT {sensor}"]["requestBody"])), "retired"}
+    assert_examples_are_answered_so(stage, subtests, f"PUT {sensor}", answers)
+    stage.http.put(sensor.format(**PLACE), headers=stage.headers, body="{}")
+    assert stage.http.delete(sensor.format(**PLACE), headers=stage.headers).json_body == answers["retired"]
+
+
+ONLY_READINGS = {"scopes": ["readings:write"], "locations": ["greenhouse-2"]}
+SENSOR, TIME_TO_COME = "/locations/greenhouse-1/sensors/7", "2126-11-26T07:00:00Z"
+# By the example: the request that is refused so, and what else there is to it.
+REFUSED = {
+    "Invalid/field": ("400 POST /readings", {"body": posted(value="x")}),
+    "Invalid/time": ("400 POST /readings", {"body": posted(timestamp=TIME_TO_COME)}),
+    "Invalid/thermistor": (f"400 PUT {SENSOR}", {"body": {"thermistor": "ptc"}}),
+    "Forbidden/scope": (f"403 DELETE {SENSOR}", {"token": ONLY_READINGS}),
+    "Forbidden/location": ("403 POST /readings", {"body": posted(), "token": ONLY_READINGS}),
+    "NotFound/sensor": (f"404 GET {SENSOR}", {}),
+    "NotFound/run": ("404 GET /runs/latest", {}),
+    "NotFound/file": ("404 GET /assets/other.css", {}),
+    "TooLarge/body": (f"413 PUT {SENSOR}", {"body": "x" * 2**20}),
+    "NoJson/text": (f"415 PUT {SENSOR}", {"body": {}, "type": "text/plain"}),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_examples_of_refusals_are_how_requests_are_refused(stage, name):
+    (request, given), (response, example) = REFUSED[name], name.split("/")
+    status, method, path = request.split()
+    token = mint_token(SIGNING_KEYS, "a", **given["token"]) if "token" in given else stage.token
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": given.get("type", "application/json")}
+    answer = stage.http.request(method, path, headers=headers, body=json.dumps(given.get("body")))
+    assert answer.status_code == int(status)
+    assert answer.json_body == examples_of(json_of(DOCUMENT["components"]["responses"][response]))[example]
+
+
+def assert_is(answer, schema):
+    assert errors_of(answer, {"$ref": f"#/components/schemas/{schema}"}) == []
+
+
+SERVED = {
+    "/locations": "Locations",
+    "/locations/a/report": "Report",
+    "/locations/a/sensors/1": "Sensor",
+    "/runs/latest": "Run",
+}
 
 
 def test_what_runs_have_written_is_served_as_the_document_has_it(stage, subtests):
@@ -110,6 +251,6 @@ def test_what_runs_have_written_is_served_as_the_document_has_it(stage, subtests
     player_on(stage).run("run-1", datetime.now(UTC))
     for path, schema in SERVED.items():
         with subtests.test(path):
-            answer = stage.http.get(path, headers=stage.headers).json_body
-            described = {"$ref": f"#/components/schemas/{schema}", "components": DOCUMENT["components"]}
-            assert list(Draft202012Validator(described).iter_errors(answer)) == []
+            assert_is(stage.get(path).json_body, schema)
+    limited = mint_token(SIGNING_KEYS, "a", locations=["b"])
+    assert_is(stage.get("/runs/latest", Authorization=f"Bearer {limited}").json_body, "LimitedRun")
