@@ -13,6 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from msgspec import Struct
 
+from chalicelib.connections import limit_attempt, use_limited_connections
 from chalicelib.errors import ServiceUnavailableError
 from chalicelib.validation import decode_json
 
@@ -44,16 +45,21 @@ _BULK = Config(
     retries={"mode": "standard", "total_max_attempts": 5},
     max_pool_connections=32,
 )
+# For a call that moves an object, all tries together: slow and silent are not the same, and its function has minutes.
+_BULK_SECONDS = 300
 # A second at most for a throttled call, and 5 more when the service asks for them.
 _BACKOFF_SECONDS_MAX = 6
 # For what a function does after its last call.
 _SPARE_SECONDS = 1
 
+# In the context that botocore keeps for each call.
+_CALL_ENDS_AT = "thermonet_call_ends_at"
+
 _time_limit: ContextVar[float] = ContextVar("time_limit", default=math.inf)
 
 
 class OutOfTimeError(BotoCoreError):
-    """A call was not begun, since it could have lasted longer than the function may run. Trying again helps."""
+    """A call or its second try was not begun, since it could have ended too late. Trying again helps."""
 
     fmt = "too little time is left for a call that may take {seconds} s"
 
@@ -69,22 +75,40 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def longest_call_seconds(config: Any) -> float:
-    """Return the seconds that a client's call may last, its second tries included."""
+    """Return the seconds that a client's call may last, its second tries and the body of its answer included."""
     attempts: int = config.retries["total_max_attempts"]
-    attempt_seconds: float = config.connect_timeout + config.read_timeout
-    return attempts * attempt_seconds + (attempts - 1) * _BACKOFF_SECONDS_MAX
+    return attempts * _attempt_seconds(config) + (attempts - 1) * _BACKOFF_SECONDS_MAX
 
 
-def _check_time(longest_seconds: float, **_event: Any) -> None:
-    if monotonic() + longest_seconds + _SPARE_SECONDS > _time_limit.get():
-        raise OutOfTimeError(seconds=longest_seconds)
+def timed(client: Client, longest_seconds: float | None = None) -> Client:
+    """Make a client's calls heed the request's time limit, and end in time whatever the network does.
 
-
-def _timed(client: Client) -> Client:
-    """Make a client heed the time limit of the request that it is used for."""
-    longest_seconds = longest_call_seconds(client.meta.config)
-    client.meta.events.register("before-call", partial(_check_time, longest_seconds))
+    An attempt lasts as long as connecting and one read may, or all tries together last `longest_seconds` where given.
+    """
+    config: Any = client.meta.config
+    attempt_seconds = longest_seconds or _attempt_seconds(config)
+    use_limited_connections(client)
+    client.meta.events.register("before-call", partial(_begin_call, longest_seconds or longest_call_seconds(config)))
+    client.meta.events.register("request-created", partial(_begin_attempt, attempt_seconds))
     return client
+
+
+def _attempt_seconds(config: Any) -> float:
+    return float(config.connect_timeout + config.read_timeout)
+
+
+def _begin_call(longest_seconds: float, context: dict[str, Any], **_event: Any) -> None:
+    now = monotonic()
+    if now + longest_seconds + _SPARE_SECONDS > _time_limit.get():
+        raise OutOfTimeError(seconds=longest_seconds)
+    context[_CALL_ENDS_AT] = now + longest_seconds
+
+
+def _begin_attempt(attempt_seconds: float, request: Any, **_event: Any) -> None:
+    left_seconds = request.context[_CALL_ENDS_AT] - monotonic()
+    if left_seconds <= 0:
+        raise OutOfTimeError(seconds=attempt_seconds)
+    limit_attempt(min(attempt_seconds, left_seconds))
 
 
 class Resources(Struct, frozen=True):
@@ -117,33 +141,33 @@ class Aws:
 
     @cached_property
     def ssm(self) -> "SSMClient":
-        return _timed(self._session.client("ssm", config=_ONLINE))
+        return timed(self._session.client("ssm", config=_ONLINE))
 
     @cached_property
     def dynamodb(self) -> "DynamoDBClient":
-        return _timed(self._session.client("dynamodb", config=_ONLINE))
+        return timed(self._session.client("dynamodb", config=_ONLINE))
 
     @cached_property
     def sqs(self) -> "SQSClient":
-        return _timed(self._session.client("sqs", config=_ONLINE))
+        return timed(self._session.client("sqs", config=_ONLINE))
 
     @cached_property
     def sns(self) -> "SNSClient":
-        return _timed(self._session.client("sns", config=_ALERT))
+        return timed(self._session.client("sns", config=_ALERT))
 
     @cached_property
     def s3(self) -> "S3Client":
         """S3 for buffering and analytics."""
-        return self._session.client("s3", config=_BULK)
+        return timed(self._session.client("s3", config=_BULK), _BULK_SECONDS)
 
     @cached_property
     def s3_online(self) -> "S3Client":
         """S3 for requests."""
-        return _timed(self._session.client("s3", config=_ONLINE))
+        return timed(self._session.client("s3", config=_ONLINE))
 
     @cached_property
     def stepfunctions(self) -> "SFNClient":
-        return _timed(self._session.client("stepfunctions", config=_ONLINE))
+        return timed(self._session.client("stepfunctions", config=_ONLINE))
 
     @cached_property
     def _session(self) -> boto3.session.Session:
