@@ -21,16 +21,16 @@ LONG_BODY = b'{"Item": {"text": {"S": "' + b"x" * 300 + b'"}}}'
 class DrippingServer:
     """Sends the first `at_once` bytes of its answer to any request at once, and then a byte after each pause.
 
-    With `reads_slowly` it takes what it is sent in the same way, a little after each pause.
+    Before that it takes in `taken_slowly` bytes of the request's body, a little after each pause.
     """
 
-    def __init__(self, answer: bytes, at_once: int, *, reads_slowly: bool = False) -> None:
+    def __init__(self, answer: bytes, at_once: int, taken_slowly: int = 0) -> None:
         self.connections = self.requests = 0
         # Whether an answer was sent whole.
         self.finished = False
         self._answer = answer
         self._at_once = at_once
-        self._reads_slowly = reads_slowly
+        self._taken_slowly = taken_slowly
         self._stopped = threading.Event()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
@@ -71,8 +71,11 @@ class DrippingServer:
             received += (more := connection.recv(65_536))
             if not more:
                 return False
-        while self._reads_slowly and not self._stopped.wait(PAUSE_SECONDS):
-            connection.recv(1_024)
+        if b"100-continue" in received:
+            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        left = self._taken_slowly
+        while left > 0 and not self._stopped.wait(PAUSE_SECONDS):
+            left -= len(connection.recv(65_536))
         return True
 
     def _drip(self, connection: socket.socket) -> None:

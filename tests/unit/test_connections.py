@@ -12,6 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionClosedError,
     ConnectTimeoutError,
     EndpointConnectionError,
     ReadTimeoutError,
@@ -98,9 +99,10 @@ def test_an_answer_in_time_arrives_and_its_connection_serves_the_next_call(serve
 
 
 def test_a_request_that_is_taken_in_drop_by_drop_ends_the_call(serve, tmp_path):
-    server, new = serve(len(ANSWER), reads_slowly=True)
-    (tmp_path / "file").write_bytes(bytes(16 * 1024 * 1024))
-    with pytest.raises(BotoCoreError):
+    body = bytes(16 * 1024 * 1024)
+    server, new = serve(len(ANSWER), taken_slowly=len(body))
+    (tmp_path / "file").write_bytes(body)
+    with pytest.raises(ConnectionClosedError):
         ObjectStore("bucket", new("s3")).upload([("key", tmp_path / "file")])
     assert not server.finished
 
