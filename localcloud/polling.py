@@ -1,5 +1,6 @@
 """Asks again and again, for a while, for what comes about elsewhere."""
 
+import random
 import time
 from collections.abc import Iterator
 
@@ -11,5 +12,6 @@ def polls(seconds: float) -> Iterator[None]:
     deadline = time.monotonic() + seconds
     yield
     while time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
+        # At random, so that whoever waits for the same does not ask in step.
+        time.sleep(random.uniform(0, 2 * _POLL_SECONDS))
         yield

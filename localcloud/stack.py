@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-from botocore.exceptions import WaiterError
 
 from chalicelib.api.tokens import signing_keys_parameter
 from chalicelib.errors import ThermonetError
@@ -22,7 +21,7 @@ WORKFLOW_PATH = PROJECT / "stepfunctions" / "analytics.asl.json"
 
 _QUEUE_RETENTION_SECONDS = 14 * 86_400
 _RECEIVES_BEFORE_DEAD_LETTER = 5
-_DEPLOY_POLLS = {"Delay": 0.1, "MaxAttempts": 1_200}
+_DEPLOYED_SECONDS = 300
 _HEALTHY_SECONDS = 180
 # On a busy machine all takes longer than on AWS, and late is better than never. A consumer's time stays below the
 # visibility timeout of its queue, which would else give the same messages out again.
@@ -193,11 +192,12 @@ def _create_stack(cloudformation: Any, name: str, template: str) -> dict[str, st
     cloudformation.create_stack(
         StackName=name, TemplateBody=template, Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
     )
-    try:
-        cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig=_DEPLOY_POLLS)
-    except WaiterError as error:
+    for _ in polls(_DEPLOYED_SECONDS):
+        (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+        if stack["StackStatus"] != "CREATE_IN_PROGRESS":
+            break
+    if stack["StackStatus"] != "CREATE_COMPLETE":
         events = cloudformation.describe_stack_events(StackName=name)["StackEvents"]
         reasons = [event["ResourceStatusReason"] for event in events if event.get("ResourceStatusReason")]
-        raise StackError(f"stack {name}: {error}: {'; '.join(reasons)}") from None
-    (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
+        raise StackError(f"stack {name}: {stack['StackStatus']}: {'; '.join(reasons)}")
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}

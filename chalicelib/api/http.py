@@ -1,6 +1,7 @@
 """The plumbing of routes: takes requests apart and answers them. Beside app.py the one module that knows Chalice."""
 
 import functools
+import random
 import re
 from collections.abc import Callable, Container
 from typing import Any, NamedTuple, TypeVar, cast
@@ -22,33 +23,41 @@ _TAG = re.compile(r'(?:W/)?"([^"]*)"')
 
 
 class Refusal(NamedTuple):
-    """Status, code as Chalice spells it, and headers of an answer."""
+    """Status, code as Chalice spells it, and the seconds to choose one from after which trying again may help."""
 
     status: int
     code: str
-    headers: dict[str, str]
+    retry_seconds: range = range(0)
 
 
+# One of several waits, since callers that failed together would come back together.
 _REFUSALS: dict[type[Exception], Refusal] = {
-    errors.ValidationError: Refusal(400, "BadRequestError", {}),
-    errors.NotAuthenticatedError: Refusal(401, "UnauthorizedError", {}),
-    errors.ForbiddenError: Refusal(403, "ForbiddenError", {}),
-    errors.NotFoundError: Refusal(404, "NotFoundError", {}),
-    errors.ReadingConflictError: Refusal(409, "ConflictError", {}),
-    errors.ReadingInProgressError: Refusal(409, "ConflictError", {"Retry-After": "1"}),
-    errors.BodyTooLargeError: Refusal(413, "PayloadTooLargeError", {}),
+    errors.ValidationError: Refusal(400, "BadRequestError"),
+    errors.NotAuthenticatedError: Refusal(401, "UnauthorizedError"),
+    errors.ForbiddenError: Refusal(403, "ForbiddenError"),
+    errors.NotFoundError: Refusal(404, "NotFoundError"),
+    errors.ReadingConflictError: Refusal(409, "ConflictError"),
+    errors.ReadingInProgressError: Refusal(409, "ConflictError", range(1, 3)),
+    errors.BodyTooLargeError: Refusal(413, "PayloadTooLargeError"),
     # Well within the window in which a reading without an id or a time is known as the same.
-    errors.ServiceUnavailableError: Refusal(503, "ServiceUnavailableError", {"Retry-After": "2"}),
+    errors.ServiceUnavailableError: Refusal(503, "ServiceUnavailableError", range(1, 4)),
 }
 
 
 class Routes:
     """Takes the current request of an application apart, and answers the errors of its views."""
 
-    def __init__(self, app: Chalice, logger: Logger, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        app: Chalice,
+        logger: Logger,
+        clock: Callable[[], float],
+        choose: Callable[[range], int] = random.choice,
+    ) -> None:
         self._app = app
         self._logger = logger
         self._clock = clock
+        self._choose = choose
 
     def answers_errors(self, view: Callable[..., Any]) -> Callable[..., Any]:
         """Answer the errors of a view in Chalice's shape, each with the status of its kind."""
@@ -100,7 +109,10 @@ class Routes:
         refusal = next(_REFUSALS[kind] for kind in type(error).__mro__ if kind in _REFUSALS)
         extra = {"status": refusal.status, "reason": str(error), "cause": repr(cause)}
         self._logger.warning("request refused", extra=extra)
-        return Response({"Code": refusal.code, "Message": str(error)}, {**refusal.headers}, refusal.status)
+        headers: dict[str, str | list[str]] = {}
+        if refusal.retry_seconds:
+            headers["Retry-After"] = str(self._choose(refusal.retry_seconds))
+        return Response({"Code": refusal.code, "Message": str(error)}, headers, refusal.status)
 
 
 class AnyTag:

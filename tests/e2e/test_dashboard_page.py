@@ -105,6 +105,20 @@ def test_a_new_run_appears_by_itself_and_an_old_one_is_not_sent_again(page: Page
     assert page.locations()["cold"][1] == "13.00 °C"
 
 
+def test_the_page_looks_again_and_again_after_waits_that_are_random(page: Page, api: StubApi) -> None:
+    opened(page, api.url, TOKEN)
+    waits = page.script(
+        """const [waits, turns, wait] = [[], [], setTimeout];
+        window.setTimeout = (turn, milliseconds) => { turns.push(turn); waits.push(milliseconds); };
+        refreshLater();
+        while (waits.length < 20) turns.shift()();
+        window.setTimeout = wait;
+        return waits;"""
+    )
+    assert len(set(waits)) > 10
+    assert 1_000 < min(waits) < max(waits) < 10_000
+
+
 def test_names_and_figures_from_outside_stay_text(page: Page, api: StubApi) -> None:
     api.commit("run-1", {HOSTILE: 21.0})
     opened(page, api.url, TOKEN)

@@ -8,6 +8,7 @@ import pytest
 
 from chalicelib.aws import Aws, longest_call_seconds
 from tests.factories import posted
+from tests.fakes import service_error
 from tests.functional.test_failing_services import (
     BATCH,
     CRITICAL,
@@ -116,3 +117,14 @@ def test_the_longest_call_fits_its_function_and_the_function_api_gateways_patien
         assert longest_seconds + 1 < CHALICE["lambda_functions"]["authorize"]["lambda_timeout"] <= FUNCTION_SECONDS < 29
     # The first two, without which nothing is done for a request, fit even when each is nearly as slow as may be.
     assert FUNCTION_SECONDS - longest_call_seconds(aws.dynamodb.meta.config) > 5
+
+
+def test_callers_that_failed_together_are_asked_back_at_different_times(stage, aws_calls, monkeypatch):
+    aws_calls.fail("dynamodb:UpdateItem", service_error())
+    asked_back = {503: set(), 409: set()}
+    for first_or_last in (0, -1):
+        monkeypatch.setattr("app.routes._choose", lambda seconds, which=first_or_last: seconds[which])
+        for _ in range(2):
+            response = stage.post(posted(reading_id=str(first_or_last)))
+            asked_back[response.status_code].add(response.headers["Retry-After"])
+    assert asked_back == {503: {"1", "3"}, 409: {"1", "2"}}

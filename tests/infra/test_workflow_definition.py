@@ -40,9 +40,9 @@ def test_every_state_can_be_reached():
     assert reached == STATES.keys()
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_every_task_tries_again_with_growing_and_random_delays(name):
-    retriers = [rule for rule in TASKS[name]["Retry"] if rule.get("MaxAttempts") != 0]
+@pytest.mark.parametrize("name", [*TASKS, "ReportLocations"])
+def test_every_task_and_the_map_try_again_with_growing_and_random_delays(name):
+    retriers = [rule for rule in {**STATES, **INNER}[name]["Retry"] if rule.get("MaxAttempts") != 0]
     assert retriers
     for rule in retriers:
         assert rule["MaxAttempts"] >= 2

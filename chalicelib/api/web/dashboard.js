@@ -290,9 +290,15 @@ function listen() {
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawReport);
   new ResizeObserver(() => state.chart?.setSize({ width: $("chart").clientWidth, height: 300 })).observe($("chart"));
-  setInterval(() => {
+  refreshLater();
+}
+
+// At random, so that the pages of many people do not ask in step after all of them failed together.
+function refreshLater() {
+  setTimeout(() => {
     if ($("auto-refresh").checked && !document.hidden && !state.refused) refresh();
-  }, POLL_MILLISECONDS);
+    refreshLater();
+  }, POLL_MILLISECONDS * (0.5 + Math.random()));
 }
 
 try {
