@@ -33,6 +33,12 @@ token: setup  ## Mint a bearer token for SUBJECT (optional: LOCATION, SCOPE, DAY
 	@$(BIN)/python -m ops token --stage $(or $(STAGE),dev) --subject "$(SUBJECT)" \
 		$(addprefix --location ,$(LOCATION)) $(addprefix --scope ,$(SCOPE)) $(addprefix --days ,$(DAYS))
 
+provision: setup  ## Make or change the sensors of FILE, a CSV (optional: STAGE, RESULTS, a CSV to be written)
+	@$(BIN)/python -m ops provision --stage $(or $(STAGE),dev) $(addprefix --results ,$(RESULTS)) "$(FILE)"
+
+sensors: setup  ## Write the sensors of LOCATION as such a CSV (optional: STAGE, OUTPUT, which is the file)
+	@$(BIN)/python -m ops sensors $(or $(STAGE),dev) "$(LOCATION)" $(addprefix --output ,$(OUTPUT))
+
 lint: setup  ## Check style, types, import rules, dead code, sizes, dependencies, and Terraform
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -86,4 +92,4 @@ triage: setup  ## Build the ZIP of the function for dead letters
 clean:  ## Remove everything that is not in the repository
 	rm -rf .venv .venv-cloud .venv-checkov .local out mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup lock run demo cloud local token lint audit mutants unit test-fast test bench package plan deploy destroy triage clean
+.PHONY: help setup lock run demo cloud local token provision sensors lint audit mutants unit test-fast test bench package plan deploy destroy triage clean

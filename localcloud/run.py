@@ -15,11 +15,11 @@ from chalicelib.settings import load_settings
 from chalicelib.validation import decode_json, load_yaml
 from localcloud.cloud import Cloud, LocalCloudError, local_cloud, start_processes
 from localcloud.report_page import render_page
+from ops.signals import signals_as_interrupt
 from simulator.clock import Clock
 from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
 from simulator.progress import show_progress
-from simulator.signals import signals_as_interrupt
 from simulator.summary import Summary, counted, format_summary
 
 # However slow the machine, every planned reading is sent.

@@ -17,7 +17,7 @@ from chalicelib.errors import ThermonetError
 from localcloud.cloud import Cloud, LocalCloudError, local_cloud
 from ops.project import LOCAL_FOLDER, NO_AWS_FILES, PROJECT
 from ops.running_cloud import CloudFile, accepts_connections, find_cloud, without_proxy
-from simulator.signals import signals_as_interrupt
+from ops.signals import signals_as_interrupt
 
 # Where the local cloud serves if nobody else does: so its addresses stay the same.
 _CLOUD_PORT = 8600

@@ -1,23 +1,29 @@
-"""The operator's command line: `python -m ops plan | deploy | destroy | token | package | wheels | lock | triage`."""
+"""The operator's command line: `python -m ops plan | deploy | destroy | token | provision | sensors | package | …`."""
 
 import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.api.access import ALL_LOCATIONS, Scope
+from chalicelib.api.tokens import SUBJECT_CHARACTERS_MAX
 from chalicelib.errors import ValidationError
+from chalicelib.fields import parse_id
 from ops import deploy
 from ops.exit_codes import OneLineParser, exit_code_of
 from ops.locks import renew_locks
 from ops.packaging import build_package, build_triage
 from ops.project import LOCAL_FOLDER
+from ops.provisioning import provision_file
 from ops.runtime import RuntimeChangeError, find_runtime
-from ops.tokens import KeySource, print_token
+from ops.sensor_export import export_sensors
+from ops.stages import find_api_url, find_registry
+from ops.tokens import KeySource, mint_token, print_token, read_token
 from ops.wheels import Platform, build_wheels
 
 
@@ -50,6 +56,7 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     token.add_argument("--aws", action="store_true", help="sign for AWS even while a local cloud runs")
     token.set_defaults(command=_token)
 
+    _add_sensor_commands(commands, environment)
     package = commands.add_parser("package", help="build the deployment package of a stage")
     package.add_argument("stage")
     package.set_defaults(command=_package)
@@ -60,6 +67,27 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     triage = commands.add_parser("triage", help="build the ZIP of the function for dead letters")
     triage.set_defaults(command=_triage)
     return parser
+
+
+def _add_sensor_commands(commands: Any, environment: Mapping[str, str]) -> None:
+    provision = commands.add_parser("provision", help="make or change the sensors of a CSV file")
+    provision.add_argument("file", nargs="?", default="", help="such as sensors.csv")
+    provision.add_argument("--stage", default=environment.get("THERMONET_STAGE", "dev"))
+    provision.add_argument("--url", help="the API's address; else that of the stage")
+    provision.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="bearer token; else THERMONET_TOKEN, else one is minted"
+    )
+    provision.add_argument(
+        "--results", type=Path, default=Path(os.devnull), metavar="FILE.csv", help="write every row's outcome"
+    )
+    provision.set_defaults(command=_provision)
+    sensors = commands.add_parser("sensors", help="write the sensors of a location as such a CSV file")
+    sensors.add_argument("stage", help="such as dev")
+    sensors.add_argument("location", help="the location's id")
+    sensors.add_argument("--output", type=Path, metavar="FILE.csv", help="where to; without it: standard output")
+    sensors.set_defaults(command=_sensors)
+    for command in (provision, sensors):
+        command.add_argument("--aws", action="store_true", help="go to AWS even while a local cloud runs")
 
 
 def _deploy(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
@@ -94,6 +122,24 @@ def _token(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     locations, scopes = options.location or [ALL_LOCATIONS], options.scope or list(Scope)
     source = KeySource(options.stage, environment, use_aws=options.aws)
     return print_token(source, options.subject, locations, scopes, options.days)
+
+
+def _provision(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    if not options.file:
+        raise ValidationError("file: say which one, such as `make provision FILE=sensors.csv`")
+    url = options.url or find_api_url(options.stage, use_aws=options.aws)
+    token = read_token(options.token_file, environment.get("THERMONET_TOKEN"))
+    if token is None:
+        subject = f"operator {environment.get('USER', '')}".strip()[:SUBJECT_CHARACTERS_MAX]
+        _, keys = KeySource(options.stage, environment, use_aws=options.aws).read()
+        token = mint_token(keys, subject, scopes=[Scope.WRITE_SENSORS])
+    return provision_file(Path(options.file), url, token, options.stage, options.results)
+
+
+def _sensors(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    location_id = parse_id("location", options.location)
+    table, make_client = find_registry(options.stage, environment, use_aws=options.aws)
+    return export_sensors(table, make_client("dynamodb"), location_id, options.output)
 
 
 def _package(options: argparse.Namespace, _environment: Mapping[str, str]) -> int:

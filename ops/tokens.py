@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -47,6 +48,16 @@ def mint_token(
         "locations": list(locations),
     }
     return jwt.encode(claims, secret, ALGORITHM, {"kid": key_id})
+
+
+def read_token(file: Path | None, from_environment: str | None) -> str | None:
+    """Return the token in the file, else the environment's, None when there is neither; raises ValidationError."""
+    if file is None:
+        return from_environment or None
+    try:
+        return file.read_text(encoding="utf-8").strip() or None
+    except UnicodeDecodeError:
+        raise ValidationError(f"{file}: not text") from None
 
 
 def read_keys(stage: str, ssm: Any) -> dict[str, str]:

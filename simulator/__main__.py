@@ -6,10 +6,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from chalicelib.errors import ValidationError
 from ops.__main__ import main as operate
 from ops.exit_codes import OneLineParser, exit_code_of
 from ops.running_cloud import HOST, find_cloud
+from ops.tokens import read_token
 from simulator.client import parse_endpoint
 from simulator.clock import Clock
 from simulator.run_command import run_sensors
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str], clock: Clock 
     options = command_parser(environment).parse_args(arguments)
 
     def run() -> int:
-        token = _token(options.token_file, environment.get("THERMONET_TOKEN"), options.url)
+        token = read_token(options.token_file, environment.get("THERMONET_TOKEN")) or _local_token(options.url)
         return run_sensors(options.stage, options.config, options.url, options.seed, options.dump, token, clock)
 
     return exit_code_of(run)
@@ -46,17 +46,6 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     run.add_argument("--stage", default=environment.get("THERMONET_STAGE", "dev"), help="whose equation must hold")
     commands.add_parser("token", help="mint a bearer token, as `python -m ops token` does", add_help=False)
     return parser
-
-
-def _token(file: Path | None, from_environment: str | None, url: str) -> str | None:
-    """Return the token to post with: from the file, else the environment, else the running local cloud's."""
-    token = from_environment
-    if file is not None:
-        try:
-            token = file.read_text(encoding="utf-8").strip()
-        except UnicodeDecodeError:
-            raise ValidationError(f"{file}: not text") from None
-    return token or _local_token(url)
 
 
 def _local_token(url: str) -> str | None:

@@ -2,30 +2,17 @@
 
 import signal
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
 from chalicelib.settings import load_settings
 from chalicelib.validation import load_yaml
+from ops.signals import Interruption, signals_handled
 from simulator.clock import Clock
 from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
 from simulator.progress import show_progress
-from simulator.signals import signals_handled
 from simulator.summary import format_summary
-
-
-class Interruption:
-    """Remembers the signal that asked for the end."""
-
-    signal_number: int | None = None
-
-    def request(self, signal_number: int, _frame: FrameType | None) -> None:
-        """Ask for the end; the next signal of the same kind ends the process at once."""
-        # Only a flag is set, since locks taken in a signal handler may be held by the very thread it runs in.
-        self.signal_number = signal_number
-        signal.signal(signal_number, signal.SIG_DFL)
 
 
 def run_sensors(

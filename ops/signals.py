@@ -3,7 +3,23 @@
 import contextlib
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from threading import Event
 from types import FrameType
+
+
+class Interruption:
+    """Remembers the signal that asked for the end; `stop` is set from then on."""
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self.stop = Event()
+
+    def request(self, signal_number: int, _frame: FrameType | None) -> None:
+        """Ask for the end; the next signal of the same kind ends the process at once."""
+        signal.signal(signal_number, signal.SIG_DFL)
+        self.signal_number = signal_number
+        # The thread that a signal interrupts must not be one that waits for this, or that sets it otherwise.
+        self.stop.set()
 
 
 @contextlib.contextmanager
