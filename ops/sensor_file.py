@@ -31,7 +31,8 @@ _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 class Row(Struct, frozen=True):
     """A row as it was read, the header being row 1: what to provision, or the problems for which it cannot be.
 
-    `thermistor` is as the API takes it. Each problem is `<column>: <reason>`.
+    `thermistor` is as the API takes it. A problem is `<column>: <reason>`, or the reason alone when it
+    is about the whole row.
     """
 
     number: int
@@ -56,9 +57,8 @@ def read_rows(lines: Iterable[str], thermistors: Thermistors) -> Iterator[Row]:
             _check_header(cells, problem)
             header = cells
             continue
-        row = (
-            _read_row(number, header, cells, thermistors) if problem is None else Row(number, "", "", None, (problem,))
-        )
+        problem = problem or _problem_of_length(header, cells)
+        row = Row(number, "", "", None, (problem,)) if problem else _read_row(number, header, cells, thermistors)
         if not row.problems:
             first = first_rows.setdefault(sensor_key(row.location_id, row.sensor_id), number)
             if first != number:
@@ -82,13 +82,13 @@ def _split(line: str) -> tuple[list[str], str | None]:
     try:
         cells = [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True), [])]
     except csv.Error as error:
-        return [shorten(line)], f"row: {error}"
-    return cells, "row: a quote is not closed" if line.count('"') % 2 else None
+        return [shorten(line)], str(error)
+    return cells, "a quote is not closed" if line.count('"') % 2 else None
 
 
 def _check_header(cells: Sequence[str], problem: str | None) -> None:
     if problem is not None:
-        raise ValidationError(f"header: {problem.removeprefix('row: ')}")
+        raise ValidationError(f"header: {problem}")
     for separator, name in _OTHER_SEPARATORS.items():
         if len(cells) == 1 and separator in cells[0]:
             raise ValidationError(
@@ -98,18 +98,21 @@ def _check_header(cells: Sequence[str], problem: str | None) -> None:
     problems += [f"unknown column {shorten(cell)!r}" for cell in cells if cell not in COLUMNS]
     problems += [f"{name} is given twice" for name in COLUMNS if cells.count(name) > 1]
     if problems:
-        raise ValidationError(f"header: {', '.join(problems)}; the first row names the columns: {','.join(COLUMNS)}")
+        known = ",".join(COLUMNS)
+        raise ValidationError(f"header: {', '.join(problems[:5])}; the first row names the columns: {known}")
+
+
+def _problem_of_length(header: Sequence[str], cells: Sequence[str]) -> str | None:
+    if len(cells) == len(header):
+        return None
+    return f"{len(cells)} fields, but the header has {len(header)}; decimals have a point"
 
 
 def _read_row(number: int, header: Sequence[str], cells: Sequence[str], thermistors: Thermistors) -> Row:
-    filled = {name: cell for name, cell in zip(header, cells, strict=False) if cell}
+    filled = {name: cell for name, cell in zip(header, cells, strict=True) if cell}
     location_id, sensor_id = (shorten(filled.get(name, "")) for name in _IDS)
+    problems = [*_problems_of_ids(filled), *_problems_of_numbers(filled), *_problems_of_choice(filled)]
     thermistor = None
-    if len(cells) != len(header):
-        reason = f"{len(cells)} fields, but the header has {len(header)}; a decimal is written with a point"
-        problems = [f"row: {reason}"]
-    else:
-        problems = [*_problems_of_ids(filled), *_problems_of_numbers(filled), *_problems_of_choice(filled)]
     if not problems:
         thermistor = _thermistor(filled)
         try:

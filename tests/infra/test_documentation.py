@@ -44,6 +44,8 @@ RUN_BY_TESTS = {
     "destroy": ("tests/infra/test_deploy.py", "destroy"),
     "triage": ("tests/infra/test_terraform_files.py", "build_triage"),
     "token": ("tests/functional/test_token_command.py", '"token"'),
+    "provision": ("tests/functional/test_provisioning.py", '"provision"'),
+    "sensors": ("tests/functional/test_provisioning.py", '"sensors"'),
 }
 
 
