@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -16,12 +15,12 @@ from ops.running_cloud import ClientFactory, CloudFile, client_factory, find_clo
 _DEPLOYED = PROJECT / ".chalice" / "deployed"
 
 
-def find_api_url(stage: str, *, use_aws: bool, deployed: Path = _DEPLOYED) -> str:
+def find_api_url(stage: str, *, use_aws: bool) -> str:
     """Return the address of a stage's API; raises ValidationError when it is known neither here nor from Chalice."""
     if cloud := _local_cloud(stage, use_aws=use_aws):
         return cloud.api_url
     try:
-        noted = json.loads((deployed / f"{stage}.json").read_text())
+        noted = json.loads((_DEPLOYED / f"{stage}.json").read_text())
         return str(next(one["rest_api_url"] for one in noted["resources"] if one["resource_type"] == "rest_api"))
     except (FileNotFoundError, StopIteration):
         nothing = f"no local cloud of stage {stage} runs here, and Chalice has noted no deployment of it"

@@ -1,81 +1,19 @@
 """`python -m ops provision` and `sensors`: the routes take a file, whatever happens on the way, and give it back."""
 
-import contextlib
 import csv
-import json
 import os
 import signal
-import threading
-from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 
 import pytest
 
 from ops.__main__ import main
 from ops.sensor_file import COLUMNS
-from ops.sensors_client import ATTEMPTS, ApiError, SensorsApi
 from ops.tokens import mint_token
 from tests.functional.conftest import SIGNING_KEYS
-from tests.functional.simulator_stub import StubServer
+from tests.functional.sensors_stub import echo, serving
 
 HEADER = "location_id,sensor_id,thermistor,a,b,c,min_ohm,max_ohm\n"
-
-
-class Api:
-    """Serves the routes on loopback; `respond` may answer in their place, with None as a connection that breaks."""
-
-    def __init__(self, take):
-        self._take = take
-        self._lock = threading.Lock()
-        self.url = ""
-        self.posted = []
-        self.respond = lambda posted: ...
-
-    def handle(self, handler):
-        body = handler.rfile.read(int(handler.headers["Content-Length"]))
-        posted = SimpleNamespace(path=handler.path, sensors=json.loads(body)["sensors"], headers=handler.headers)
-        with self._lock:
-            self.posted.append(posted)
-            answer = self.respond(posted)
-            return self._take(handler.path, dict(handler.headers), body) if answer is ... else answer
-
-
-@contextlib.contextmanager
-def serving(take):
-    api = Api(take)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            answer = api.handle(self)
-            if answer is None:
-                return
-            status, headers, content = answer
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content if isinstance(content, bytes) else json.dumps(content).encode())
-
-        def log_message(self, *_):
-            pass
-
-    server = StubServer(("127.0.0.1", 0), Handler)
-    api.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield api
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def echo(path, headers, body):
-    """Answer as the routes do when every sensor is taken."""
-    location_id = path.split("/")[2]
-    sensors = json.loads(body)["sensors"]
-    return 200, {}, {"results": [{"location_id": location_id, "broken": False, **sensor} for sensor in sensors]}
 
 
 @pytest.fixture
@@ -285,6 +223,14 @@ def test_text_that_is_not_utf_8_spoils_its_row_alone(stub, provision):
     assert [row["fate"] for row in done.rows] == ["failed", "provisioned"]
 
 
+def test_a_terminal_shows_how_far_it_is(stub, provision, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    done = provision(stub.url, HEADER + "a,1,,,,,,\na,2,nosuch,,,,,\n")
+    assert "row 3: thermistor: must be one of default, ntc-10k" in done.err
+    assert "1 provisioned, 1 failed" in done.err
+    assert done.out == "1 provisioned, 1 failed\n"
+
+
 def test_a_signal_lets_what_is_under_way_end_and_tells_what_is_done(stub, provision, monkeypatch):
     monkeypatch.setattr("ops.provisioning._REQUESTS_AT_ONCE", 1)
 
@@ -325,76 +271,3 @@ def test_wrong_use_is_one_line(stage, capsys, arguments, error):
     assert said.startswith("error: ")
     assert error.lower() in said.lower()
     assert said.count("\n") == 1
-
-
-def test_an_address_that_nobody_knows_is_asked_for(stage, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr("ops.stages.find_cloud", lambda: None)
-    monkeypatch.setattr("ops.stages._DEPLOYED", tmp_path)
-    assert main(["provision", "sensors.csv"], {}) == 2
-    assert "or give --url" in capsys.readouterr().err
-
-
-class Waits:
-    """Waits for nothing and remembers how long it should have."""
-
-    def __init__(self, interrupted_after=100):
-        self.seconds = []
-        self._interrupted_after = interrupted_after
-
-    def __call__(self, seconds):
-        self.seconds.append(seconds)
-        return len(self.seconds) >= self._interrupted_after
-
-
-def provision_one(url, waits):
-    (result,) = SensorsApi(url, "token", waits).provision("a", [{"sensor_id": "1", "thermistor": None}])
-    return result
-
-
-@pytest.mark.parametrize("trouble", [(429, {}, b""), (503, {}, b""), (502, {}, b""), (500, {}, b"x"), None])
-def test_what_may_pass_is_tried_again_after_longer_and_longer(stub, trouble):
-    stub.respond = lambda _: trouble if len(stub.posted) < ATTEMPTS else ...
-    waits = Waits()
-    assert provision_one(stub.url, waits).error is None
-    assert len(waits.seconds) == ATTEMPTS - 1
-    assert all(2**n / 4 <= seconds <= 2**n / 2 for n, seconds in enumerate(waits.seconds, start=1))
-
-
-def test_the_api_says_how_long_to_wait_at_least(stub):
-    stub.respond = lambda _: (503, {"Retry-After": "9"}, b"") if len(stub.posted) == 1 else ...
-    waits = Waits()
-    provision_one(stub.url, waits)
-    assert 9 <= waits.seconds[0] <= 18
-
-
-@pytest.mark.parametrize("trouble", [(429, {}, b""), (503, {"Retry-After": "x"}, b""), None])
-def test_an_api_that_is_not_available_ends_it(stub, trouble):
-    stub.respond = lambda _: trouble
-    with pytest.raises(ApiError, match="try again later"):
-        provision_one(stub.url, Waits())
-    assert len(stub.posted) == ATTEMPTS
-
-
-def test_an_error_that_stays_is_of_its_group_alone(stub):
-    stub.respond = lambda _: (500, {}, {"Message": "Internal server error"})
-    assert provision_one(stub.url, Waits()).error == "500: Internal server error"
-
-
-def test_an_interruption_ends_the_wait(stub):
-    stub.respond = lambda _: None
-    with pytest.raises(ApiError):
-        provision_one(stub.url, Waits(interrupted_after=2))
-    assert len(stub.posted) == 2
-
-
-@pytest.mark.parametrize(
-    "body", [b"", b"x", {"results": []}, {"results": [{"sensor_id": "2", "broken": False}]}, {"results": [1]}, b"\xff"]
-)
-def test_an_answer_that_cannot_be_read_provisions_nothing(stub, body):
-    stub.respond = lambda _: (200, {}, body)
-    assert provision_one(stub.url, Waits()).error.startswith("the answer cannot be read: ")
-
-
-def test_a_token_in_more_than_one_line_is_refused():
-    with pytest.raises(Exception, match="token: must be one line"):
-        SensorsApi("http://127.0.0.1:9", "a\nb", Waits())
