@@ -131,7 +131,7 @@ def _checked_host(url: str) -> str:
 def _pause_seconds(attempt: int, answer: _Answer) -> float:
     """Return a random time, at least as long as the API has asked for, on average twice as long each time."""
     longest = min(max(2.0**attempt / 2, 2 * answer.retry_after_seconds), _LONGEST_WAIT_SECONDS)
-    return random.uniform(longest / 2, longest)  # noqa: S311 - nobody gains by guessing it
+    return random.uniform(longest / 2, longest)
 
 
 def _read_results(body: bytes, sensors: Sequence[dict[str, Any]]) -> list[Result]:

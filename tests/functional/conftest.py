@@ -184,21 +184,3 @@ def run(api: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callabl
         return code, capsys.readouterr()
 
     return run_simulator
-
-
-@pytest.fixture
-def log_lines(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The lines that the application logs, as they are written."""
-    import app
-
-    lines: list[str] = []
-
-    class Lines(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            lines.append(self.format(record))
-
-    handler = Lines()
-    handler.setFormatter(app.logger.registered_formatter)
-    for name in ("thermonet", "chalicelib"):
-        monkeypatch.setattr(logging.getLogger(name), "handlers", [handler])
-    return lines

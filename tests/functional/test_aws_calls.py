@@ -35,7 +35,8 @@ def test_a_reading_that_breaks_its_sensor_costs_a_latch_and_an_alert(stage, aws_
     stage.post(posted(reading_id="first"))
     made = calls_of(stage, aws_calls, value=25_000, reading_id="r")
     assert [call for call in made if call.startswith("dynamodb:")] == [
-        "dynamodb:PutItem", "dynamodb:GetItem", "dynamodb:TransactWriteItems", "dynamodb:PutItem", "dynamodb:UpdateItem",
+        "dynamodb:PutItem", "dynamodb:GetItem", "dynamodb:TransactWriteItems",
+        "dynamodb:PutItem", "dynamodb:UpdateItem",
     ]  # fmt: skip
 
 
