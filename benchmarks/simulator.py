@@ -21,13 +21,15 @@ sys.path.insert(0, str(PROJECT))
 
 import msgspec
 
+from chalicelib.calibration import Thermistors
 from chalicelib.settings import load_settings
 from simulator.clock import Clock
 from simulator.config import FleetConfig, LoadConfig, SensorConfig, SimulatorConfig, TimerConfig
 from simulator.fleet import simulate
 from simulator.summary import Summary, format_summary
 
-THERMISTOR = load_settings("dev").thermistor
+SETTINGS = load_settings("dev")
+CURVE = Thermistors(SETTINGS.thermistors).default
 LOADS = {
     "single_1_worker": LoadConfig(workers=1),
     "single_4_workers": LoadConfig(workers=4),
@@ -63,8 +65,8 @@ def answer_to(posted: dict[str, Any]) -> dict[str, Any]:
     if "readings" in posted:
         results = [answer_to(reading) for reading in posted["readings"]]
         return {"results": results, "accepted": len(results), "broken": 0, "rejected": 0}
-    temperature = THERMISTOR.temperature_celsius(posted.pop("value"))
-    return {**posted, "temperature": temperature, "status": THERMISTOR.status(temperature)}
+    temperature = CURVE.temperature_celsius(posted.pop("value"))
+    return {**posted, "temperature": temperature, "status": SETTINGS.status_below_celsius.status_of(temperature)}
 
 
 async def serve() -> None:
@@ -93,7 +95,7 @@ def measure(load: LoadConfig, seconds: float, url: str) -> Summary:
         timer=TimerConfig(total_runtime_seconds=seconds, min_delay_seconds=0.001, max_delay_seconds=0.001),
         load=load,
     )
-    return simulate(config, url, THERMISTOR, Clock(), seed=1, sensors_are_new=True, grace_seconds=0)
+    return simulate(config, url, SETTINGS, Clock(), seed=1, sensors_are_new=True, grace_seconds=0)
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from simulator.clock import Clock
 from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
 from simulator.progress import show_progress
+from simulator.provisioning import provision_fleet
 from simulator.summary import Summary, counted, format_summary
 
 # However slow the machine, every planned reading is sent.
@@ -74,12 +75,14 @@ def run_once(stage: str, config_path: Path, out_folder: Path, seed: int | None) 
 
 
 def _simulate(config: SimulatorConfig, cloud: Cloud, seed: int | None, dump: Path) -> Summary:
+    settings, console = load_settings(cloud.stage), Console(stderr=True)
     start_processes(cloud.api_url, cloud.token, config.load.workers)
-    with show_progress(config.timer.total_runtime_seconds, Console(stderr=True), TOO_SLOW) as update:
+    provision_fleet(config.meta, settings, cloud.api_url, cloud.token, console)
+    with show_progress(config.timer.total_runtime_seconds, console, TOO_SLOW) as update:
         return simulate(
             config,
             cloud.api_url,
-            load_settings(cloud.stage).thermistor,
+            settings,
             Clock(),
             seed=seed,
             sensors_are_new=True,

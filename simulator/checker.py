@@ -1,7 +1,7 @@
 """Checks every answer against what was sent: equation, latch, the same again for a repeat, the reason of a refusal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum, auto
 from http import HTTPStatus
@@ -9,7 +9,8 @@ from http import HTTPStatus
 import msgspec
 from msgspec import Struct
 
-from chalicelib.thermistor import Status, Thermistor
+from chalicelib.fields import sensor_key
+from chalicelib.thermistor import Status, StatusLimits, Thermistor
 from simulator.faults import PlannedReading
 from simulator.messages import Answer, Exchange, PostedReading, encode_one
 
@@ -67,13 +68,16 @@ _BROKEN = _Outcome(Status.BROKEN)
 
 
 class Checker:
-    """Knows what each sensor has sent. Two requests of a sensor must not overlap; not for several threads at once.
+    """Knows what each sensor has sent, and its type's curve.
+
+    Two requests of a sensor must not overlap; not for several threads at once.
 
     Unless they are new, sensors may be broken from the start; `broken_before` counts those.
     """
 
-    def __init__(self, thermistor: Thermistor, *, sensors_are_new: bool) -> None:
-        self._thermistor = thermistor
+    def __init__(self, curves: Mapping[str, Thermistor], limits: StatusLimits, *, sensors_are_new: bool) -> None:
+        self._curves = curves
+        self._limits = limits
         self._first_state = _State.WORKING if sensors_are_new else _State.UNKNOWN
         self._sensors: dict[str, _Sensor] = {}
         self.broken_before = 0
@@ -81,14 +85,14 @@ class Checker:
     def check(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """Check what came of one request's readings."""
         plans = [exchange.delivery.planned for exchange in exchanges]
-        request = tuple((plan.sensor_id, plan.measured_us) for plan in plans if plan.malformation is None)
+        request = tuple((_key(plan), plan.measured_us) for plan in plans if plan.malformation is None)
         return [self._check(exchange, request) for exchange in exchanges]
 
     def _check(self, exchange: Exchange, request: RequestKey) -> Verdict:
         planned = exchange.delivery.planned
         if planned.malformation is not None:
             return Verdict(_check_rejection(exchange, planned.malformation.field))
-        sensor = self._sensors.setdefault(planned.sensor_id, _Sensor(self._first_state))
+        sensor = self._sensors.setdefault(_key(planned), _Sensor(self._first_state))
         original = sensor.originals.pop(planned.measured_us, None) if planned.is_repeat else None
         is_replay = original is not None and original.request == request
         mismatch = None
@@ -103,10 +107,10 @@ class Checker:
 
     def _expect(self, planned: PlannedReading, sensor: _Sensor, original: _Original | None) -> list[_Outcome]:
         """Return what the API may answer to a reading that is not in the very request of its original."""
-        if not self._thermistor.accepts(planned.resistance_ohm):
+        if not self._accepts(planned):
             return [_BROKEN]
-        temperature = self._thermistor.temperature_celsius(planned.resistance_ohm)
-        working = _Outcome(self._thermistor.status(temperature), temperature)
+        temperature = self._curves[planned.thermistor].temperature_celsius(planned.resistance_ohm)
+        working = _Outcome(self._limits.status_of(temperature), temperature)
         if sensor.state is _State.WORKING:
             return [working]
         if sensor.state is _State.BROKEN and not planned.is_repeat:
@@ -118,7 +122,7 @@ class Checker:
         if planned.repeat_after is not None:
             outcome = _Outcome(answer.status, answer.temperature)
             sensor.originals[planned.measured_us] = _Original(request, outcome)
-        if not self._thermistor.accepts(planned.resistance_ohm):
+        if not self._accepts(planned):
             sensor.state = _State.BROKEN
         elif planned.is_repeat:
             # It may be of the past.
@@ -130,8 +134,15 @@ class Checker:
             sensor.state = _State.WORKING
 
     def _doubt(self, sensor: _Sensor, planned: PlannedReading) -> None:
-        if sensor.state is not _State.BROKEN and not self._thermistor.accepts(planned.resistance_ohm):
+        if sensor.state is not _State.BROKEN and not self._accepts(planned):
             sensor.state = _State.SUSPECT
+
+    def _accepts(self, planned: PlannedReading) -> bool:
+        return self._curves[planned.thermistor].accepts(planned.resistance_ohm)
+
+
+def _key(planned: PlannedReading) -> str:
+    return sensor_key(planned.location_id, planned.sensor_id)
 
 
 def _is_unanswered(exchange: Exchange) -> bool:

@@ -1,9 +1,12 @@
-"""The time that a run goes by."""
+"""The time that a run goes by, and the sensors' own."""
 
 import math
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+from chalicelib.fields import format_time
+from simulator.config import TimerConfig
 
 
 class Clock:
@@ -45,3 +48,19 @@ class Stopwatch:
         """Wait until something has changed, or until so many microseconds since the last restart; infinity is none."""
         seconds = None if until_us == math.inf else (until_us - self.elapsed_us()) / 1e6
         self._clock.wait(changed, seconds, others_at_work=others_at_work)
+
+
+class DeviceClock:
+    """The sensors' own time: `time_scale` times as fast as the clock, and level with it at the end."""
+
+    def __init__(self, started_at: datetime, timer: TimerConfig) -> None:
+        self._time_scale = timer.time_scale
+        self._started_at = started_at - timedelta(seconds=timer.total_runtime_seconds * (timer.time_scale - 1))
+
+    def time(self, measured_us: int, backdated_us: int = 0) -> datetime:
+        """Tell the sensors' time `measured_us` of the clock after the start, less `backdated_us` of their own."""
+        return self._started_at + timedelta(microseconds=int(measured_us * self._time_scale) - backdated_us)
+
+    def timestamp(self, measured_us: int, backdated_us: int = 0) -> str:
+        """Write that time, cut to the millisecond."""
+        return format_time(self.time(measured_us, backdated_us))

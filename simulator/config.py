@@ -1,9 +1,12 @@
 """The simulator's configuration: how many sensors, what they measure, how often, for how long, and what goes wrong."""
 
-from typing import Annotated
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from chalicelib.calibration import DEFAULT_TYPE, TypeName
 from chalicelib.ingest.readings import BATCH_READINGS_MAX
 
 SENSORS_MAX = 100_000
@@ -17,30 +20,55 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class FleetConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """The number of locations, and of sensors in each."""
+    """The number of locations, and of sensors in each, and the share of each type of thermistor.
+
+    Sensors are made what `thermistors` says before a run; None for the default type, without making any.
+    """
 
     locations: Count = 8
     sensors: Count = 1000
+    thermistors: dict[TypeName, Share] | None = None
 
     @property
     def sensors_in_all(self) -> int:
         """The number of sensors."""
         return self.locations * self.sensors
 
+    @property
+    def type_shares(self) -> Mapping[str, float]:
+        """The share of each type of thermistor."""
+        return {DEFAULT_TYPE: 1.0} if self.thermistors is None else self.thermistors
+
     def __post_init__(self) -> None:
         if self.sensors_in_all > SENSORS_MAX:
             raise ValueError(f"locations times sensors must be at most {SENSORS_MAX}")
+        if not math.isclose(sum(self.type_shares.values()), 1.0, abs_tol=1e-9):
+            raise ValueError("thermistors must have shares that add up to 1")
 
 
 class SensorConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Between which resistances in ohm a sensor measures, both ends included."""
+    """What a sensor measures: anything between two resistances in ohm, both included, or the temperatures of days."""
 
-    min_r: ResistanceOhm = 0.1
-    max_r: ResistanceOhm = 20_500.0
+    min_r: ResistanceOhm | None = None
+    max_r: ResistanceOhm | None = None
+    pattern: Literal["uniform", "daily"] = "uniform"
+
+    @property
+    def range_ohm(self) -> tuple[float, float]:
+        """The least and the greatest resistance of the uniform pattern, unless types of thermistor have their own."""
+        return 0.1 if self.min_r is None else self.min_r, 20_500.0 if self.max_r is None else self.max_r
 
     def __post_init__(self) -> None:
-        if self.min_r > self.max_r:
+        low, high = self.range_ohm
+        if low > high:
             raise ValueError("min_r must be at most max_r")
+        if self.pattern == "daily" and self.has_range:
+            raise ValueError("min_r and max_r must be absent with pattern daily")
+
+    @property
+    def has_range(self) -> bool:
+        """Whether an end of the range is given."""
+        return self.min_r is not None or self.max_r is not None
 
 
 class TimerConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,3 +117,7 @@ class SimulatorConfig(Struct, frozen=True, forbid_unknown_fields=True):
     timer: TimerConfig = TimerConfig()
     load: LoadConfig = LoadConfig()
     faults: FaultsConfig = FaultsConfig()
+
+    def __post_init__(self) -> None:
+        if self.sensor.has_range and self.meta.thermistors is not None:
+            raise ValueError("sensor.min_r and sensor.max_r must be absent when meta.thermistors is given")

@@ -7,6 +7,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, structs
 
+from chalicelib.calibration import DEFAULT_TYPE
 from simulator.config import FaultsConfig
 
 # The API takes what is up to analytics.history_hours old, which is an hour at least.
@@ -44,7 +45,7 @@ class PlannedReading(Struct, frozen=True):
     """A reading that a sensor takes and sends so many microseconds of the clock after the start of the run.
 
     Its timestamp is `backdated_us` microseconds of the sensor's own time before that. It is sent once more
-    after `repeat_after` later readings; that one has `is_repeat`.
+    after `repeat_after` later readings; that one has `is_repeat`. `thermistor` is the type of the sensor's.
     """
 
     sensor_id: str
@@ -57,6 +58,7 @@ class PlannedReading(Struct, frozen=True):
     is_held_back: bool = False
     repeat_after: int | None = None
     is_repeat: bool = False
+    thermistor: str = DEFAULT_TYPE
 
 
 def add_faults(

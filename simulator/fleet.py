@@ -6,19 +6,19 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 
-from chalicelib.thermistor import Thermistor
+from chalicelib.settings import Settings
 from simulator.checker import Checker
-from simulator.client import ReadingsClient, parse_endpoint
-from simulator.clock import Clock, Stopwatch
-from simulator.config import SimulatorConfig, TimerConfig
+from simulator.client import ApiClient, parse_endpoint
+from simulator.clock import Clock, DeviceClock, Stopwatch
+from simulator.config import SimulatorConfig
 from simulator.due_queue import GRACE_US, DueQueue, Turn
 from simulator.dump import Dump
 from simulator.faults import PlannedReading
 from simulator.messages import Delivery, Exchange, encode_batch, encode_one, read_batch, read_one
 from simulator.schedule import plan_fleet
+from simulator.sensors import curves_of
 from simulator.summary import Progress, Summary, Tally
 
 _PROGRESS_SECONDS = 0.1
@@ -29,7 +29,7 @@ INTERRUPT_GRACE_SECONDS = 2.0
 def simulate(
     config: SimulatorConfig,
     url: str,
-    thermistor: Thermistor,
+    settings: Settings,
     clock: Clock,
     *,
     seed: int | None = None,
@@ -43,36 +43,27 @@ def simulate(
     """Run the sensors against `<url>/readings` until the clock says that time is over, or `should_stop` does so.
 
     Readings due before that are still sent for `grace_seconds` afterwards. The same seed gives the same sensors,
-    resistances, delays and faults; it is drawn where none is given. Answers are checked against the thermistor's
-    equation; sensors that are not new may be broken from the start. Raises ValidationError for a wrong URL or token
-    and OSError when the dump cannot be written; what goes wrong with a request is counted instead.
+    resistances (of a pattern, at the same time of day), delays and faults; it is drawn where none is given. Answers are
+    checked by the stage's settings, against the curve of each sensor's type; sensors that are not new may be broken
+    from the start. Raises ValidationError for a wrong URL or token or an unknown type of thermistor, and OSError when
+    the dump cannot be written; what goes wrong with a request is counted instead.
     """
     seed = random.getrandbits(32) if seed is None else seed
     endpoint = parse_endpoint(url, token)
-    clients = [ReadingsClient(endpoint) for _ in range(config.load.workers)]
+    curves = curves_of(config.meta, settings)
+    clients = [ApiClient(endpoint) for _ in range(config.load.workers)]
     with Dump(dump) if dump is not None else contextlib.nullcontext() as open_dump:
         stopwatch = Stopwatch(clock)
+        device_clock = DeviceClock(clock.now(), config.timer)
         end_us = round(config.timer.total_runtime_seconds * 1e6)
-        queue = DueQueue(plan_fleet(config, seed), end_us, stopwatch, round(grace_seconds * 1e6))
+        queue = DueQueue(plan_fleet(config, seed, curves, device_clock), end_us, stopwatch, round(grace_seconds * 1e6))
         stopwatch.restart()
-        recorder = Recorder(open_dump, Checker(thermistor, sensors_are_new=sensors_are_new))
-        crew = Crew(queue, config.load.batch_size, DeviceClock(clock.now(), config.timer), recorder, stopwatch)
+        checker = Checker(curves, settings.status_below_celsius, sensors_are_new=sensors_are_new)
+        recorder = Recorder(open_dump, checker)
+        crew = Crew(queue, config.load.batch_size, device_clock, recorder, stopwatch)
         crew.run(clients, should_stop, on_progress)
         elapsed_seconds, not_sent = stopwatch.elapsed_us() / 1e6, queue.count_left()
         return recorder.summarize(seed, elapsed_seconds, not_sent, interrupted=should_stop())
-
-
-class DeviceClock:
-    """The sensors' own time: `time_scale` times as fast as the clock, and level with it at the end."""
-
-    def __init__(self, started_at: datetime, timer: TimerConfig) -> None:
-        self._time_scale = timer.time_scale
-        self._started_at = started_at - timedelta(seconds=timer.total_runtime_seconds * (timer.time_scale - 1))
-
-    def timestamp(self, measured_us: int, backdated_us: int = 0) -> str:
-        """Write the sensors' time `measured_us` of the clock after the start, less `backdated_us` of their own."""
-        measured_at = self._started_at + timedelta(microseconds=int(measured_us * self._time_scale) - backdated_us)
-        return measured_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 class Recorder:
@@ -118,7 +109,7 @@ class Crew:
 
     def run(
         self,
-        clients: list[ReadingsClient],
+        clients: list[ApiClient],
         should_stop: Callable[[], bool],
         on_progress: Callable[[Progress], None],
     ) -> None:
@@ -137,7 +128,7 @@ class Crew:
         for worker in workers:
             worker.result()
 
-    def _work(self, client: ReadingsClient) -> None:
+    def _work(self, client: ApiClient) -> None:
         with contextlib.closing(client):
             while turns := self.queue.take(self.batch_size):
                 deliveries = [self._deliver(turn.reading) for turn in turns]
@@ -147,11 +138,11 @@ class Crew:
                 self.recorder.add(turns, exchanges, latency_seconds)
                 self.queue.finish(turns)
 
-    def _post(self, client: ReadingsClient, deliveries: list[Delivery]) -> list[Exchange]:
+    def _post(self, client: ApiClient, deliveries: list[Delivery]) -> list[Exchange]:
         if self.batch_size == 1:
             (delivery,) = deliveries
-            return [read_one(delivery, client.post(encode_one(delivery)))]
-        return read_batch(deliveries, client.post(encode_batch(deliveries)))
+            return [read_one(delivery, client.post("/readings", encode_one(delivery)))]
+        return read_batch(deliveries, client.post("/readings", encode_batch(deliveries)))
 
     def _deliver(self, planned: PlannedReading) -> Delivery:
         return Delivery(planned, self.device_clock.timestamp(planned.measured_us, planned.backdated_us))

@@ -12,6 +12,7 @@ from simulator.clock import Clock
 from simulator.config import SimulatorConfig
 from simulator.fleet import simulate
 from simulator.progress import show_progress
+from simulator.provisioning import provision_fleet
 from simulator.summary import format_summary
 
 
@@ -28,17 +29,19 @@ def run_sensors(
 
     Returns the exit code: 0 when every reading was answered as it should be, 1 when any was not or the server did not
     keep up, 128 + signal when interrupted.
-    Raises ValidationError for a wrong configuration, URL or token, OSError when the dump cannot be written.
+    Raises ValidationError for a wrong configuration, URL or token, ProvisioningError when the API does not make the
+    sensors, before any of them posts, and OSError when the dump cannot be written.
     """
     config = load_yaml(config_path, SimulatorConfig)
-    thermistor = load_settings(stage).thermistor
+    settings, console = load_settings(stage), Console(stderr=True)
+    provision_fleet(config.meta, settings, url, token, console)
     interruption = Interruption()
     with signals_handled((signal.SIGINT, signal.SIGTERM), interruption.request):
-        with show_progress(config.timer.total_runtime_seconds, Console(stderr=True)) as update:
+        with show_progress(config.timer.total_runtime_seconds, console) as update:
             summary = simulate(
                 config,
                 url,
-                thermistor,
+                settings,
                 clock,
                 seed=seed,
                 dump=dump,

@@ -22,7 +22,7 @@ def accepted_temperatures(readings: Path) -> dict[str, dict[datetime, list[float
         for row in csv.DictReader(file):
             if row["http_status"] != "200" or not row["temperature"]:
                 continue
-            key = (row["sensor_id"], row["timestamp"])
+            key = (row["location_id"], row["sensor_id"], row["timestamp"])
             if key in seen:
                 continue
             seen.add(key)

@@ -52,7 +52,8 @@ def test_the_reports_equal_a_naive_recomputation(out: Path) -> None:
 def test_the_readings_come_from_every_sensor_over_minutes_of_device_time(rows: list[dict[str, str]]) -> None:
     times = [datetime.fromisoformat(row["timestamp"]) for row in rows]
     assert (max(times) - min(times)).total_seconds() >= 5 * 60
-    assert {row["sensor_id"] for row in rows} == {str(number) for number in range(1, 25)}
+    sensors = {(row["location_id"], row["sensor_id"]) for row in rows}
+    assert sensors == {(str(location), str(number)) for location in range(1, 9) for number in range(1, 4)}
 
 
 def test_every_reading_was_answered(rows: list[dict[str, str]]) -> None:
@@ -62,9 +63,10 @@ def test_every_reading_was_answered(rows: list[dict[str, str]]) -> None:
 def test_a_sensor_once_broken_stays_broken(rows: list[dict[str, str]]) -> None:
     broken = set()
     for row in rows:
+        sensor = (row["location_id"], row["sensor_id"])
         if row["status"] == "BROKEN":
-            broken.add(row["sensor_id"])
-        assert (row["status"] == "BROKEN") == (row["sensor_id"] in broken)
+            broken.add(sensor)
+        assert (row["status"] == "BROKEN") == (sensor in broken)
     assert broken
 
 

@@ -33,7 +33,7 @@ def test_batches_with_every_kind_of_fault_are_answered_right_and_counted_once(
     summary = simulate(
         load_yaml(tmp_path / "faulty.yaml", SimulatorConfig),
         cloud.api_url,
-        load_settings(cloud.stage).thermistor,
+        load_settings(cloud.stage),
         Clock(),
         seed=7,
         sensors_are_new=True,

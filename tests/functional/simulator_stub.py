@@ -8,6 +8,7 @@ from collections import Counter
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from chalicelib.calibration import Thermistors
 from chalicelib.errors import ValidationError
 from chalicelib.ingest.readings import parse_reading
 from chalicelib.settings import load_settings
@@ -20,7 +21,8 @@ load: {workers: 4}
 """
 
 
-THERMISTOR = load_settings("dev").thermistor
+SETTINGS = load_settings("dev")
+THERMISTORS = Thermistors(SETTINGS.thermistors)
 
 
 class StubApi:
@@ -41,6 +43,8 @@ class StubApi:
         self.respond = self.answer_ok
         self.some_received = threading.Event()
         self.released = threading.Event()
+        self.types = {}
+        self.respond_to_sensors = self.make_sensors
         self._broken = set()
         self._answers = {}
         self._busy = Counter()
@@ -52,13 +56,27 @@ class StubApi:
             reading = parse_reading(posted, self.clock.now(), timedelta(hours=24))
         except ValidationError as error:
             return 400, {"Code": "BadRequestError", "Message": str(error)}
-        if not THERMISTOR.accepts(reading.resistance_ohm):
-            self._broken.add(reading.sensor_id)
+        sensor = (reading.location_id, reading.sensor_id)
+        curve = THERMISTORS.curve_of(self.types.get(sensor))
+        if not curve.accepts(reading.resistance_ohm):
+            self._broken.add(sensor)
         answer = {name: posted[name] for name in ("sensor_id", "location_id", "timestamp")}
-        if reading.sensor_id in self._broken:
+        if sensor in self._broken:
             return 200, {**answer, "temperature": None, "status": "BROKEN"}
-        temperature = THERMISTOR.temperature_celsius(reading.resistance_ohm)
-        return 200, {**answer, "temperature": temperature, "status": THERMISTOR.status(temperature)}
+        temperature = curve.temperature_celsius(reading.resistance_ohm)
+        status = SETTINGS.status_below_celsius.status_of(temperature)
+        return 200, {**answer, "temperature": temperature, "status": status}
+
+    def make_sensors(self, location_id, sensors):
+        """Take every sensor's type and answer as the application does."""
+        self.types |= {(location_id, one["sensor_id"]): one["thermistor"] for one in sensors}
+        return 200, {
+            "results": [
+                {"location_id": location_id, "sensor_id": one["sensor_id"], "broken": False, "retired": False,
+                 "thermistor": {"type": one["thermistor"]}}
+                for one in sensors
+            ]
+        }  # fmt: skip
 
     def forget_broken_sensors(self):
         self._broken.clear()
@@ -76,8 +94,11 @@ class StubApi:
     def handle(self, handler):
         body = handler.rfile.read(int(handler.headers["Content-Length"]))
         posted = json.loads(body)
+        if "sensors" in posted:
+            self.tokens.add(handler.headers["Authorization"])
+            return self.respond_to_sensors(handler.path.split("/")[-2], posted["sensors"])
         readings = posted.get("readings", [posted])
-        sensors = Counter(str(reading.get("sensor_id")) for reading in readings)
+        sensors = Counter((reading.get("location_id"), reading.get("sensor_id")) for reading in readings)
         with self._lock:
             self._remember(readings, handler)
             self.connections[handler.client_address] += 1
@@ -85,7 +106,9 @@ class StubApi:
             if self.requests_per_connection_max is not None and requests > self.requests_per_connection_max:
                 return None
             self._busy += sensors
-            self.twice_at_a_time |= any(self._busy[sensor] > 1 for sensor in sensors if sensor.isdecimal())
+            self.twice_at_a_time |= any(
+                self._busy[sensor] > 1 for sensor in sensors if all(map(str.isdecimal, map(str, sensor)))
+            )
         # The same request again has the same answer.
         response = self._answers.get(body) or self._answer(posted, readings)
         self._answers[body] = response

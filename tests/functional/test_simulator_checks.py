@@ -59,7 +59,7 @@ def test_all_faults_reach_the_api(api, run, config, tmp_path):
     rows = read_dump(tmp_path / "dump.csv")
     good = [row for row in rows if row["status"]]
     assert len(rows) == len(api.received)
-    assert len({(row["sensor_id"], row["timestamp"]) for row in good}) < len(good)
+    assert len({(row["location_id"], row["sensor_id"], row["timestamp"]) for row in good}) < len(good)
     assert {row["http_status"] for row in rows if not row["status"]} == {"200" if "batch_size" in config else "400"}
 
 

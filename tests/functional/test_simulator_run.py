@@ -9,7 +9,7 @@ import pytest
 from simulator.config import FleetConfig, LoadConfig, SimulatorConfig, TimerConfig
 from simulator.fleet import simulate
 from tests.fake_clock import FakeClock
-from tests.functional.simulator_stub import CONFIG, THERMISTOR, count_posted, read_dump
+from tests.functional.simulator_stub import CONFIG, SETTINGS, THERMISTORS, count_posted, read_dump
 
 
 def test_every_reading_is_one_request_and_one_row_of_the_dump(api, run, tmp_path):
@@ -27,10 +27,11 @@ def test_every_reading_is_one_request_and_one_row_of_the_dump(api, run, tmp_path
 
 def test_the_dump_has_the_answers_in_full_precision(run, tmp_path):
     run()
+    curve = THERMISTORS.default
     working = [row for row in read_dump(tmp_path / "dump.csv") if row["status"] == "OK"]
     assert working
     assert all(row["http_status"] == "200" for row in working)
-    assert all(float(row["temperature"]) == THERMISTOR.temperature_celsius(float(row["value"])) for row in working)
+    assert all(float(row["temperature"]) == curve.temperature_celsius(float(row["value"])) for row in working)
 
 
 def test_the_same_seed_gives_the_same_run_whatever_the_number_of_workers(run, tmp_path):
@@ -39,7 +40,7 @@ def test_the_same_seed_gives_the_same_run_whatever_the_number_of_workers(run, tm
         run("--seed", "11", config=CONFIG.replace("workers: 4", f"workers: {workers}"))
         values_of_sensor = {}
         for row in read_dump(tmp_path / "dump.csv"):
-            values_of_sensor.setdefault(row["sensor_id"], []).append(row["value"])
+            values_of_sensor.setdefault((row["location_id"], row["sensor_id"]), []).append(row["value"])
         runs.append(values_of_sensor)
     assert runs[0] == runs[1]
     assert len(runs[0]) == 20
@@ -82,7 +83,7 @@ def test_the_caller_is_told_while_the_run_goes_on_by_how_much_it_is_late(api):
     simulate(
         config,
         api.url,
-        THERMISTOR,
+        SETTINGS,
         api.clock,
         seed=1,
         on_progress=seen.append,
@@ -151,7 +152,7 @@ def test_device_time_runs_faster_than_the_clock_and_ends_at_the_present(api):
         load=LoadConfig(workers=2),
     )
     started_at = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-    simulate(config, api.url, THERMISTOR, FakeClock(started_at), seed=1)
+    simulate(config, api.url, SETTINGS, FakeClock(started_at), seed=1)
     timestamps = sorted(datetime.fromisoformat(reading["timestamp"]) for reading in api.received)
     ends_at = started_at + timedelta(seconds=0.5)
     assert ends_at - timedelta(minutes=30) <= timestamps[0] <= ends_at - timedelta(minutes=26)
@@ -197,7 +198,7 @@ def test_the_caller_is_told_how_far_the_run_has_come_and_can_end_it(api):
     summary = simulate(
         config,
         api.url,
-        THERMISTOR,
+        SETTINGS,
         api.clock,
         seed=1,
         on_progress=seen.append,
@@ -213,7 +214,7 @@ def test_an_error_of_the_dump_ends_the_run(api):
     if not Path("/dev/full").exists():
         pytest.skip("needs a device that is always full")
     with pytest.raises(OSError, match="No space left"):
-        simulate(config, api.url, THERMISTOR, api.clock, seed=1, dump=Path("/dev/full"))
+        simulate(config, api.url, SETTINGS, api.clock, seed=1, dump=Path("/dev/full"))
 
 
 def test_an_interrupt_of_the_caller_ends_the_run_with_a_complete_dump(api, tmp_path):
@@ -223,5 +224,5 @@ def test_an_interrupt_of_the_caller_ends_the_run_with_a_complete_dump(api, tmp_p
 
     config = SimulatorConfig(timer=TimerConfig(total_runtime_seconds=600))
     with pytest.raises(KeyboardInterrupt):
-        simulate(config, api.url, THERMISTOR, api.clock, seed=1, dump=tmp_path / "dump.csv", on_progress=interrupt)
+        simulate(config, api.url, SETTINGS, api.clock, seed=1, dump=tmp_path / "dump.csv", on_progress=interrupt)
     assert count_posted(read_dump(tmp_path / "dump.csv")) == count_posted(api.received)

@@ -7,15 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from chalicelib.settings import load_settings
 from chalicelib.thermistor import Status
 from simulator.checker import Checker
 from simulator.config import FaultsConfig
 from simulator.faults import Malformation, PlannedReading, add_faults
 from simulator.messages import Answer, Delivery, Exchange
+from tests.factories import SETTINGS
 
-THERMISTOR = load_settings("dev").thermistor
-TIMESTAMP = "2026-03-01T12:00:00.000001Z"
+CURVES = {name: type_.thermistor for name, type_ in SETTINGS.thermistors.items()}
+THERMISTOR, LIMITS = CURVES["default"], SETTINGS.status_below_celsius
+TIMESTAMP = "2026-03-01T12:00:00.001Z"
 GOOD_OHM, BAD_OHM = 2_000.0, 25_000.0
 NO_VALUE = Malformation("value", "warm")
 SHARES = st.sampled_from([0.0, 0.3])
@@ -62,16 +63,18 @@ class RightApi:
 
     def _answer(self, delivery):
         planned = delivery.planned
-        if not THERMISTOR.accepts(planned.resistance_ohm):
-            self._broken.add(planned.sensor_id)
-        if planned.sensor_id in self._broken:
+        curve = CURVES[planned.thermistor]
+        if not curve.accepts(planned.resistance_ohm):
+            self._broken.add(identity(delivery)[0])
+        if identity(delivery)[0] in self._broken:
             return answer_of(planned, Status.BROKEN, None)
-        temperature = THERMISTOR.temperature_celsius(planned.resistance_ohm)
-        return answer_of(planned, THERMISTOR.status(temperature), temperature)
+        temperature = curve.temperature_celsius(planned.resistance_ohm)
+        return answer_of(planned, LIMITS.status_of(temperature), temperature)
 
 
 def identity(delivery):
-    return delivery.planned.sensor_id, delivery.planned.measured_us
+    planned = delivery.planned
+    return (planned.location_id, planned.sensor_id), planned.measured_us
 
 
 def is_good(delivery):
@@ -102,7 +105,7 @@ def exchange(status=None, http_status=200, more=None, **plan):
 
 def mismatches(*exchanges, sensors_are_new=True):
     """Check exchanges of one request each, and tell for each whether it is a mismatch."""
-    checker = Checker(THERMISTOR, sensors_are_new=sensors_are_new)
+    checker = Checker(CURVES, LIMITS, sensors_are_new=sensors_are_new)
     return [checker.check([one])[0].mismatch is not None for one in exchanges]
 
 
@@ -110,12 +113,17 @@ def mismatches(*exchanges, sensors_are_new=True):
 def requests(draw, faulty=FAULTS):
     """Draw what several sensors send, one request after the other, each with a reading of some of the sensors."""
     source = random.Random(draw(st.integers()))
-    ohms = draw(st.lists(st.sampled_from([GOOD_OHM, 500.0, 15_000.0, BAD_OHM]), max_size=12))
+    ohms = draw(st.lists(st.sampled_from([GOOD_OHM, 50.0, 15_000.0, BAD_OHM]), max_size=12))
     faults = draw(faulty)
     plans = []
     for sensor in range(draw(st.integers(1, 4))):
         readings = [
-            structs.replace(planned(ohm, number), sensor_id=str(sensor))
+            structs.replace(
+                planned(ohm, number),
+                sensor_id=str(sensor // 2),
+                location_id=str(sensor % 2),
+                thermistor=["default", "ntc-10k"][sensor % 2],
+            )
             for number, ohm in enumerate(source.sample(ohms, len(ohms)))
         ]
         plans.append(list(add_faults(readings, faults, source)))
@@ -129,8 +137,8 @@ def requests(draw, faulty=FAULTS):
 
 @given(sent=requests(), source=st.randoms(use_true_random=False), failure_rate=st.sampled_from([0.0, 0.2]))
 def test_a_right_api_is_never_blamed(sent, source, failure_rate):
-    api = RightApi(broken={"0"})
-    checker = Checker(THERMISTOR, sensors_are_new=False)
+    api = RightApi(broken={("0", "0")})
+    checker = Checker(CURVES, LIMITS, sensors_are_new=False)
     for deliveries in sent:
         if source.random() < 0.3:
             api.finish_late()
@@ -141,7 +149,7 @@ def test_a_right_api_is_never_blamed(sent, source, failure_rate):
 
 @given(sent=requests(FAULTS_BUT_DUPLICATES), source=st.randoms(use_true_random=False))
 def test_one_wrong_answer_is_one_mismatch(sent, source):
-    api, checker = RightApi(), Checker(THERMISTOR, sensors_are_new=True)
+    api, checker = RightApi(), Checker(CURVES, LIMITS, sensors_are_new=True)
     for deliveries in sent:
         exchanges = api.post(deliveries)
         index = source.randrange(len(exchanges))
@@ -157,7 +165,7 @@ def wrong_answer(right, source):
     changes = [
         {"sensor_id": "other"},
         {"location_id": "other"},
-        {"timestamp": "2026-03-01T12:00:00.000002Z"},
+        {"timestamp": "2026-03-01T12:00:00.002Z"},
         {"timestamp": "noon"},
         {"status": Status.TEMPERATURE_CRITICAL},
         {"temperature": 12.0 if right.answer.temperature is None else right.answer.temperature + 2e-9},
@@ -168,7 +176,7 @@ def wrong_answer(right, source):
 def test_the_same_time_written_otherwise_is_right():
     right = exchange(Status.OK)
     assert mismatches(
-        structs.replace(right, answer=structs.replace(right.answer, timestamp="2026-03-01T13:00:00.000001+01:00"))
+        structs.replace(right, answer=structs.replace(right.answer, timestamp="2026-03-01T13:00:00.001+01:00"))
     ) == [False]
 
 
@@ -186,14 +194,14 @@ def test_a_sensor_may_be_broken_from_the_start_unless_it_is_new():
 
 
 def test_sensors_that_were_broken_from_the_start_are_counted():
-    checker = Checker(THERMISTOR, sensors_are_new=False)
+    checker = Checker(CURVES, LIMITS, sensors_are_new=False)
     for number in range(3):
         checker.check([exchange(Status.BROKEN, number=number)])
     assert checker.broken_before == 1
 
 
 def test_a_repeat_in_the_same_request_is_a_replay_that_must_be_answered_as_before():
-    checker = Checker(THERMISTOR, sensors_are_new=True)
+    checker = Checker(CURVES, LIMITS, sensors_are_new=True)
     checker.check([exchange(Status.OK, repeat_after=1)])
     checker.check([exchange(Status.BROKEN, ohm=BAD_OHM, number=1)])
     (verdict,) = checker.check([exchange(Status.OK, is_repeat=True)])
@@ -211,7 +219,7 @@ def test_a_replay_that_tells_of_the_present_is_a_mismatch():
 
 @pytest.mark.parametrize("status", [Status.OK, Status.BROKEN])
 def test_a_repeat_in_another_batch_is_accepted_again_and_may_tell_of_the_past_or_the_present(status):
-    checker = Checker(THERMISTOR, sensors_are_new=True)
+    checker = Checker(CURVES, LIMITS, sensors_are_new=True)
     checker.check([exchange(Status.OK, repeat_after=1)])
     checker.check([exchange(Status.BROKEN, ohm=BAD_OHM, number=1)])
     other = structs.replace(planned(), sensor_id="2")
@@ -222,7 +230,7 @@ def test_a_repeat_in_another_batch_is_accepted_again_and_may_tell_of_the_past_or
 
 
 def test_a_repeat_whose_original_was_not_answered_is_no_replay():
-    checker = Checker(THERMISTOR, sensors_are_new=True)
+    checker = Checker(CURVES, LIMITS, sensors_are_new=True)
     checker.check([exchange(http_status=503, repeat_after=0)])
     assert not checker.check([exchange(Status.OK, is_repeat=True)])[0].is_replay
 
@@ -252,7 +260,7 @@ def test_a_rejection_that_does_not_name_the_field_is_a_mismatch(rejection):
 
 
 def test_a_mismatch_tells_what_was_sent_expected_and_answered():
-    checker = Checker(THERMISTOR, sensors_are_new=True)
+    checker = Checker(CURVES, LIMITS, sensors_are_new=True)
     mismatch = checker.check([exchange(Status.BROKEN)])[0].mismatch
     assert '"value":2000.0' in mismatch.sent
     assert mismatch.expected.startswith("OK 35.027")

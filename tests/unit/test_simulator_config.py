@@ -8,7 +8,8 @@ import pytest
 from chalicelib.errors import ValidationError
 from chalicelib.validation import load_yaml
 from simulator.config import SimulatorConfig
-from simulator.schedule import plan_fleet
+from simulator.sensors import list_sensors
+from tests.planned_fleet import planned_fleet
 
 PROJECT = Path(__file__).parents[2]
 
@@ -27,13 +28,13 @@ def test_what_is_shipped_asks_no_more_of_the_local_cloud_than_two_busy_cores_and
 
 def test_the_shipped_configuration_is_the_fleet_of_the_defaults():
     config = load_yaml(PROJECT / "simulator" / "config.yaml", SimulatorConfig)
-    assert (config.meta, config.sensor) == (SimulatorConfig().meta, SimulatorConfig().sensor)
+    assert (config.meta, config.sensor.range_ohm) == (SimulatorConfig().meta, SimulatorConfig().sensor.range_ohm)
 
 
 def test_the_sensors_of_the_readme_are_none_of_the_simulated():
     tour = (PROJECT / "README.md").read_text()
     shown = set(re.findall(r'"sensor_id":"?([^",}]+)', tour))
-    simulated = {next(plan).sensor_id for plan in plan_fleet(SimulatorConfig(), seed=1)}
+    simulated = {sensor.sensor_id for sensor in list_sensors(SimulatorConfig().meta)}
     assert shown
     assert not shown & simulated
 
@@ -41,7 +42,7 @@ def test_the_sensors_of_the_readme_are_none_of_the_simulated():
 def test_the_defaults_are_8000_sensors_for_ten_seconds():
     config = SimulatorConfig()
     assert (config.meta.locations, config.meta.sensors) == (8, 1000)
-    assert (config.sensor.min_r, config.sensor.max_r) == (0.1, 20_500)
+    assert config.sensor.range_ohm == (0.1, 20_500)
     timer = config.timer
     assert (timer.total_runtime_seconds, timer.min_delay_seconds, timer.max_delay_seconds) == (10, 1, 10)
     assert timer.time_scale == 1
@@ -56,7 +57,7 @@ def test_without_being_told_readings_go_one_by_one_and_nothing_goes_wrong():
 @pytest.mark.parametrize("seed", range(10))
 def test_the_demo_has_2000_readings_of_all_eight_locations_over_a_quarter_of_an_hour(seed):
     config = load_yaml(PROJECT / "localcloud" / "run.yaml", SimulatorConfig)
-    readings = [reading for sensor in plan_fleet(config, seed) for reading in sensor]
+    readings = [reading for sensor in planned_fleet(config, seed) for reading in sensor]
     assert len(readings) >= 2_000
     assert {reading.location_id for reading in readings} == {str(number) for number in range(1, 9)}
     measured_us = [reading.measured_us for reading in readings]
