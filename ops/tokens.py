@@ -14,7 +14,13 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.api.access import ALL_LOCATIONS, Scope
-from chalicelib.api.tokens import ALGORITHM, SUBJECT_CHARACTERS_MAX, signing_keys_parameter
+from chalicelib.api.tokens import (
+    ALGORITHM,
+    LOCATIONS_MAX,
+    SUBJECT_CHARACTERS_MAX,
+    TOKEN_CHARACTERS_MAX,
+    signing_keys_parameter,
+)
 from chalicelib.errors import ThermonetError, ValidationError
 from chalicelib.fields import parse_id
 from ops.running_cloud import client_factory, find_cloud, leads_to_this_machine
@@ -110,14 +116,17 @@ def print_token(source: KeySource, subject: str, locations: Sequence[str], scope
 
     Raises ValidationError for what no token could say, TokenError when the keys cannot be read.
     """
-    if not 0 < len(subject) <= SUBJECT_CHARACTERS_MAX:
+    if not (0 < len(subject) <= SUBJECT_CHARACTERS_MAX and subject.isprintable()):
         example = "`make token SUBJECT=gateway-7`, or --subject gateway-7"
-        raise ValidationError(f"subject: say in 1 to {SUBJECT_CHARACTERS_MAX} characters whom it is for: {example}")
+        rule = f"say in 1 to {SUBJECT_CHARACTERS_MAX} printable characters whom it is for"
+        raise ValidationError(f"subject: {rule}: {example}")
     locations = [one if one == ALL_LOCATIONS else parse_id("location", one) for one in locations]
     if not (math.isfinite(days) and 0 < days <= _DAYS_MAX):
         raise ValidationError(f"days: must be more than 0 and at most {_DAYS_MAX}")
     signer, keys = source.read()
     token = mint_token(keys, subject, scopes=scopes, locations=locations, lifetime_seconds=days * DAY_SECONDS)
+    if len(locations) > LOCATIONS_MAX or len(token) > TOKEN_CHARACTERS_MAX:
+        raise ValidationError("location: more than fit a token: mint several tokens")
     print(f"signed for {signer}", file=sys.stderr)
     print(token)
     return 0

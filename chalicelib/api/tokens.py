@@ -22,8 +22,9 @@ ALGORITHM = "HS256"
 _KEYS_KEPT_SECONDS = 300.0
 # A flood of tokens with made-up key ids must not become a flood of calls.
 _KEYS_RENEWED_SECONDS_MIN = 30.0
-_TOKEN_CHARACTERS_MAX = 8_192
+TOKEN_CHARACTERS_MAX = 8_192
 SUBJECT_CHARACTERS_MAX = 128
+LOCATIONS_MAX = 1_000
 # RFC 7518 wants a key no shorter than the hash.
 _SECRET_BYTES_MIN = hashlib.sha256().digest_size
 
@@ -42,7 +43,7 @@ class Claims(Struct, frozen=True):
     sub: Annotated[str, Meta(min_length=1, max_length=SUBJECT_CHARACTERS_MAX)]
     exp: _Time
     scope: str
-    locations: Annotated[list[_LocationNumber | _LocationText], Meta(max_length=1_000)]
+    locations: Annotated[list[_LocationNumber | _LocationText], Meta(max_length=LOCATIONS_MAX)]
     nbf: _Time = 0.0
     iat: _Time = 0.0
 
@@ -108,7 +109,7 @@ class Tokens:
         ServiceUnavailableError when keys that could tell cannot be read.
         """
         scheme, _, token = authorization.strip().partition(" ")
-        if scheme.lower() != "bearer" or not 0 < len(token) <= _TOKEN_CHARACTERS_MAX:
+        if scheme.lower() != "bearer" or not 0 < len(token) <= TOKEN_CHARACTERS_MAX:
             raise NotAuthenticatedError("token: must be given as `Authorization: Bearer <token>`")
         try:
             claims = convert(decode_body(self._verify(token)), Claims)

@@ -36,7 +36,7 @@ def test_a_token_says_what_it_was_asked_to_say(mint):
     _, token, _ = mint("--subject", "gateway-7", "--days", "0.5")
     claims = jwt.decode(token, SIGNING_KEYS["now"], algorithms=["HS256"])
     assert (claims["sub"], claims["locations"]) == ("gateway-7", ["*"])
-    assert claims["scope"].split() == ["readings:write", "reports:read"]
+    assert claims["scope"].split() == ["readings:write", "reports:read", "sensors:write"]
     assert claims["exp"] - claims["iat"] == 43_200
 
 
@@ -45,7 +45,12 @@ def test_a_token_says_what_it_was_asked_to_say(mint):
     [
         (["--subject", ""], "subject: "),
         (["--subject", "x" * 129], "subject: "),
+        # What a shell hands over of bytes that are no text.
+        (["--subject", "\udcff"], "subject: "),
+        (["--subject", "a\nb"], "subject: "),
         (["--subject", "x", "--location", "a b"], "location: "),
+        (["--subject", "x", *(f"--location={number}" for number in range(1_001))], "location: more than fit a token"),
+        (["--subject", "x", *(f"--location={number:064}" for number in range(100))], "location: more than fit a token"),
         (["--subject", "x", "--location", "a", "--location", ""], "location: "),
         (["--subject", "x", "--days", "0"], "days: "),
         (["--subject", "x", "--days", "nan"], "days: "),
@@ -56,6 +61,11 @@ def test_what_no_token_could_say_is_an_error_that_names_the_option(mint, options
     code, token, error = mint(*options)
     assert (code, token) == (2, "")
     assert error.startswith(f"error: {field}")
+
+
+def test_as_many_locations_as_fit_a_token_are_taken_with_it(stage, mint):
+    _, token, _ = mint("--subject", "x", *(f"--location={number}" for number in range(1_000)))
+    assert stage.post(posted(location_id=999), Authorization=f"Bearer {token}").status_code == 200
 
 
 @pytest.mark.parametrize("options", [["--scope", "readings:read"], ["--days", "x"]])

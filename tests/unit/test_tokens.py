@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import jwt
 import pytest
 
+from chalicelib.api.access import Scope
 from chalicelib.api.tokens import SigningKeys, Tokens
 from chalicelib.errors import NotAuthenticatedError, ServiceUnavailableError
 from tests.fakes import service_error
@@ -83,6 +84,11 @@ def test_a_token_that_any_current_key_has_signed_tells_what_it_allows(tokens, au
     assert (access.subject, access.expires_at) == ("gateway-7", 100.0)
     assert access.scopes == {"readings:write", "reports:read"}
     assert access.locations == {"a", "7"}
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_every_scope_that_a_route_may_ask_for_can_be_claimed(tokens, scope):
+    tokens.authenticate(signed(scope=scope)).require(scope, now_seconds=0.0)
 
 
 def test_of_a_tokens_scopes_those_count_that_a_route_knows(tokens):
