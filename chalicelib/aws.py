@@ -45,7 +45,7 @@ _BULK = Config(
     retries={"mode": "standard", "total_max_attempts": 5},
     max_pool_connections=32,
 )
-# For a call that moves an object, all tries together: slow and silent are not the same, and its function has minutes.
+# All tries together, for an object that arrives but trickles; one that does not arrive meets the time-outs above.
 _BULK_SECONDS = 300
 # A second at most for a throttled call, and 5 more when the service asks for them.
 _BACKOFF_SECONDS_MAX = 6
