@@ -7,7 +7,9 @@ from datetime import datetime
 from uuid import UUID
 
 import msgspec
+from msgspec import structs
 
+from chalicelib.fields import format_time
 from chalicelib.measurements import Measurement
 
 LANDING_PREFIX = "landing/"
@@ -21,7 +23,7 @@ class LandedMeasurement(Measurement, frozen=True):
     """A line of a landing object: a measurement, when it was queued, and a number that repeated deliveries share.
 
     The first accepted of two conflicting measurements is the one queued first. Two lines with the same
-    sensor, timestamp and delivery are one measurement that the queue delivered twice.
+    location, sensor, timestamp and delivery are one measurement that the queue delivered twice.
     """
 
     queued_at_ms: int | None = None
@@ -36,7 +38,8 @@ def landing_key(now: datetime, unique: UUID) -> str:
 def encode_landing(measurements: list[LandedMeasurement]) -> bytes:
     """Encode measurements as gzip JSON Lines."""
     # mtime=0: the same measurements are the same bytes.
-    return gzip.compress(_encoder.encode_lines(measurements), compresslevel=6, mtime=0)
+    lines = [{**structs.asdict(one), "timestamp": format_time(one.timestamp)} for one in measurements]
+    return gzip.compress(_encoder.encode_lines(lines), compresslevel=6, mtime=0)
 
 
 def salvage_landing(content: bytes) -> tuple[list[LandedMeasurement], int]:

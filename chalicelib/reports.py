@@ -1,14 +1,13 @@
 """All that a run leaves for readers: a report of each location, a summary of itself, and the latest of every location.
 
+Times are texts, as fields.format_time writes them.
+
 Each reporter leaves its location's latest as an empty object whose name says it all, so that the latest of
 20,000 locations are gathered with 20 listings instead of 20,000 reads.
 """
 
-from datetime import datetime
-
 from msgspec import Struct
 
-from chalicelib.fields import format_time
 from chalicelib.ledger import Counts
 from chalicelib.thermistor import StatusLimits
 
@@ -18,7 +17,7 @@ _NOTHING = "none"
 class Minute(Struct, frozen=True):
     """Temperatures in °C of one minute (UTC); the moving average is that of the window ending with it."""
 
-    timestamp: datetime
+    timestamp: str
     count: int
     mean: float
     min: float
@@ -31,7 +30,7 @@ class Report(Struct, frozen=True):
 
     location_id: str
     run_id: str
-    generated_at: datetime
+    generated_at: str
     window_minutes: int
     sensors: int
     measurements: int
@@ -45,7 +44,7 @@ class LocationLatest(Struct, frozen=True):
     """A location's last minute (UTC) and its moving average in °C; None while all it sent was too late to count."""
 
     location_id: str
-    last_timestamp: datetime | None
+    last_timestamp: str | None
     moving_average: float | None
 
 
@@ -65,14 +64,14 @@ class RunSummary(Struct, frozen=True):
 
     run_id: str
     previous_run_id: str | None
-    started_at: datetime
+    started_at: str
     locations: int
     counts: Counts
     totals: Counts
     quarantined: int
     newly_broken_sensors: int
     broken_sensors: int
-    latest_measurement: datetime
+    latest_measurement: str
     status_below_celsius: StatusLimits
 
 
@@ -93,7 +92,7 @@ def latest_prefix(run_id: str) -> str:
 
 def latest_key(run_id: str, latest: LocationLatest) -> str:
     """Name the object that says what a run's reporter found last of its location."""
-    time = format_time(latest.last_timestamp) if latest.last_timestamp else _NOTHING
+    time = latest.last_timestamp or _NOTHING
     average = _NOTHING if latest.moving_average is None else repr(latest.moving_average)
     return f"{latest_prefix(run_id)}{latest.location_id}/{time}/{average}"
 
@@ -103,6 +102,6 @@ def read_latest_key(key: str) -> LocationLatest:
     location_id, time, average = key.rsplit("/", maxsplit=3)[1:]
     return LocationLatest(
         location_id=location_id,
-        last_timestamp=None if time == _NOTHING else datetime.fromisoformat(time),
+        last_timestamp=None if time == _NOTHING else time,
         moving_average=None if average == _NOTHING else float(average),
     )

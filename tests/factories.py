@@ -80,7 +80,7 @@ def measurement_fields(**fields: Any) -> dict[str, Any]:
         "location_id": "a",
         "temperature": 35.0,
         "status": "OK",
-        "timestamp": "2026-03-01T12:00:00Z",
+        "timestamp": "2026-03-01T12:00:00.000Z",
         "value": 2000.0,
         **fields,
     }

@@ -1,4 +1,4 @@
-"""Deduplication in SQL: measurements in, one file per location out, every (sensor, timestamp) counted once.
+"""Deduplication in SQL: measurements in, one file per location out, each (location, sensor, time) counted once.
 
 All times are UTC. A run works on these tables:
 incoming  what the run has got, see run_input.py
@@ -57,7 +57,8 @@ def load_seen(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
     connection.execute(
         """
         CREATE TABLE seen (
-            sensor_id VARCHAR, measured_at TIMESTAMP, temperature DOUBLE, delivery BIGINT, counted BOOLEAN
+            location_id VARCHAR, sensor_id VARCHAR, measured_at TIMESTAMP, temperature DOUBLE, delivery BIGINT,
+            counted BOOLEAN
         )
         """
     )
@@ -68,7 +69,7 @@ def load_seen(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
 def drop_duplicates(connection: duckdb.DuckDBPyConnection, earliest: datetime) -> None:
     """Share `incoming` out to `fresh` and `dropped`.
 
-    Of each (sensor, time) from `earliest` on, the measurement that an earlier run counted stays, else the one
+    Of each (location, sensor, time) from `earliest` on, the measurement that an earlier run counted stays, else the one
     that was queued first.
     """
     connection.execute(
@@ -81,42 +82,44 @@ def drop_duplicates(connection: duckdb.DuckDBPyConnection, earliest: datetime) -
     rows = connection.execute("SELECT count(*) FROM incoming").fetchall()[0][0]
     buckets = 1 + rows // _ROWS_PER_BUCKET
     for bucket in range(buckets):
-        part = f"hash(sensor_id) % {buckets} = {bucket}" if buckets > 1 else "true"
+        part = f"hash(location_id, sensor_id) % {buckets} = {bucket}" if buckets > 1 else "true"
         connection.execute(_DROP_DUPLICATES.format(part=part, earliest=f"TIMESTAMP '{earliest:%Y-%m-%d %H:%M:%S}'"))
 
 
-# Most (sensor, time) occur once: for those any_value is exact and cheap. Only the contested ones pay for an order.
+# Most occur once: for those any_value is exact and cheap. Only the contested ones pay for an order.
 _DROP_DUPLICATES = """
 CREATE OR REPLACE TEMP VIEW seen_part AS FROM seen WHERE {part};
 
 CREATE OR REPLACE TEMP TABLE grouped AS
-SELECT sensor_id, measured_at, count(*) AS copies, any_value(location_id) AS location_id,
+SELECT location_id, sensor_id, measured_at, count(*) AS copies,
        any_value(temperature) AS temperature, any_value(delivery) AS delivery
 FROM incoming WHERE measured_at >= {earliest} AND {part}
-GROUP BY sensor_id, measured_at;
+GROUP BY location_id, sensor_id, measured_at;
 
 INSERT INTO fresh
 SELECT sensor_id, location_id, temperature, measured_at, delivery
-FROM grouped ANTI JOIN seen_part USING (sensor_id, measured_at)
+FROM grouped ANTI JOIN seen_part USING (location_id, sensor_id, measured_at)
 WHERE copies = 1;
 
 CREATE OR REPLACE TEMP TABLE contested AS
 SELECT *, row_number() OVER (
-    PARTITION BY sensor_id, measured_at ORDER BY queued_at_ms, location_id, temperature, delivery
+    PARTITION BY location_id, sensor_id, measured_at ORDER BY queued_at_ms, temperature, delivery
 ) AS rank
 FROM (
     SELECT incoming.* FROM incoming
     SEMI JOIN (
-        SELECT sensor_id, measured_at FROM grouped WHERE copies > 1
+        SELECT location_id, sensor_id, measured_at FROM grouped WHERE copies > 1
         UNION ALL
-        SELECT sensor_id, measured_at FROM grouped SEMI JOIN seen_part USING (sensor_id, measured_at)
-    ) USING (sensor_id, measured_at)
-    ANTI JOIN seen_part USING (sensor_id, measured_at, delivery)
-    QUALIFY delivery IS NULL OR row_number() OVER (PARTITION BY sensor_id, measured_at, delivery) = 1
+        SELECT location_id, sensor_id, measured_at FROM grouped SEMI JOIN seen_part
+            USING (location_id, sensor_id, measured_at)
+    ) USING (location_id, sensor_id, measured_at)
+    ANTI JOIN seen_part USING (location_id, sensor_id, measured_at, delivery)
+    QUALIFY delivery IS NULL OR row_number() OVER (PARTITION BY location_id, sensor_id, measured_at, delivery) = 1
 );
 
 CREATE OR REPLACE TEMP TABLE winners AS
-FROM contested ANTI JOIN (FROM seen_part WHERE counted) AS kept USING (sensor_id, measured_at) WHERE rank = 1;
+FROM contested ANTI JOIN (FROM seen_part WHERE counted) AS kept USING (location_id, sensor_id, measured_at)
+WHERE rank = 1;
 
 INSERT INTO fresh SELECT sensor_id, location_id, temperature, measured_at, delivery FROM winners;
 
@@ -124,17 +127,17 @@ INSERT INTO dropped
 SELECT sensor_id, location_id, contested.temperature, measured_at, contested.delivery,
        if(contested.temperature <> kept.temperature, 'conflict', 'duplicate')
 FROM contested JOIN (
-    SELECT sensor_id, measured_at, temperature, false AS is_new FROM seen_part WHERE counted
+    SELECT location_id, sensor_id, measured_at, temperature, false AS is_new FROM seen_part WHERE counted
     UNION ALL
-    SELECT sensor_id, measured_at, temperature, true AS is_new FROM winners
-) AS kept USING (sensor_id, measured_at)
+    SELECT location_id, sensor_id, measured_at, temperature, true AS is_new FROM winners
+) AS kept USING (location_id, sensor_id, measured_at)
 WHERE NOT (kept.is_new AND rank = 1);
 
 INSERT INTO dropped
 SELECT sensor_id, location_id, temperature, measured_at, delivery, 'late'
-FROM incoming ANTI JOIN seen_part USING (sensor_id, measured_at, delivery)
+FROM incoming ANTI JOIN seen_part USING (location_id, sensor_id, measured_at, delivery)
 WHERE measured_at < {earliest} AND {part}
-QUALIFY delivery IS NULL OR row_number() OVER (PARTITION BY sensor_id, measured_at, delivery) = 1;
+QUALIFY delivery IS NULL OR row_number() OVER (PARTITION BY location_id, sensor_id, measured_at, delivery) = 1;
 """
 
 
@@ -180,10 +183,10 @@ def write_seen(connection: duckdb.DuckDBPyConnection, hours: list[str], folder: 
         copied = connection.execute(
             f"""
             COPY (
-                SELECT sensor_id, measured_at, temperature, delivery, true AS counted
+                SELECT location_id, sensor_id, measured_at, temperature, delivery, true AS counted
                 FROM fresh WHERE measured_at >= $start AND measured_at < $end
                 UNION ALL
-                SELECT sensor_id, measured_at, temperature, delivery, false AS counted
+                SELECT location_id, sensor_id, measured_at, temperature, delivery, false AS counted
                 FROM dropped WHERE measured_at >= $start AND measured_at < $end AND delivery IS NOT NULL
             ) TO '{file}' (FORMAT parquet, COMPRESSION zstd)
             """,

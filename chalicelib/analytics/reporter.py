@@ -9,6 +9,7 @@ from msgspec import structs
 
 from chalicelib.analytics.duckdb_session import duckdb_session
 from chalicelib.analytics.workflow import LocationTask, ReportAnswer, ReportRequest
+from chalicelib.fields import format_time
 from chalicelib.ledger import Counts, state_key
 from chalicelib.object_store import ObjectStore
 from chalicelib.reports import LocationLatest, Minute, Report, latest_key
@@ -36,7 +37,7 @@ class Reporter:
             report = Report(
                 location_id=task.location_id,
                 run_id=request.run_id,
-                generated_at=request.started_at,
+                generated_at=format_time(request.started_at.astimezone(UTC)),
                 window_minutes=self._settings.window_minutes,
                 sensors=connection.execute("SELECT count(*) FROM sensors").fetchall()[0][0],
                 measurements=totals.measurements,
@@ -84,7 +85,7 @@ def moving_averages(connection: duckdb.DuckDBPyConnection, settings: AnalyticsSe
     """Return the history's minutes of the table `minutes`, each with the mean of the window that ends with it."""
     rows = connection.execute(
         """
-        SELECT minute, count, mean, lowest, highest, moving_average FROM (
+        SELECT strftime(minute, '%Y-%m-%dT%H:%M:%S.%gZ'), count, mean, lowest, highest, moving_average FROM (
             SELECT *, total::DOUBLE / count AS mean,
                    (sum(total) OVER recent)::DOUBLE / (sum(count) OVER recent) AS moving_average
             FROM minutes
@@ -97,7 +98,7 @@ def moving_averages(connection: duckdb.DuckDBPyConnection, settings: AnalyticsSe
         """,
         {"hours": settings.history_hours, "window": settings.window_minutes},
     ).fetchall()
-    return [Minute(minute.replace(tzinfo=UTC), *values) for minute, *values in rows]
+    return [Minute(*row) for row in rows]
 
 
 def _totals(connection: duckdb.DuckDBPyConnection, new: Counts) -> Counts:

@@ -1,6 +1,7 @@
 """The receiver's input: landing objects, or a static file, become the table `incoming`.
 
-Its columns: sensor_id, location_id, temperature (°C), measured_at (UTC), queued_at_ms (ms since the epoch) and
+Its columns: sensor_id, location_id, temperature (°C), measured_at (UTC, to the
+millisecond), queued_at_ms (ms since the epoch) and
 delivery, which two copies of the same queue message have in common. A static file has neither of the last two.
 """
 
@@ -84,7 +85,7 @@ CREATE TABLE incoming AS
 SELECT * FROM (
     SELECT sensor_id::VARCHAR AS sensor_id, location_id::VARCHAR AS location_id,
            try_cast(temperature AS DOUBLE) + 0.0 AS temperature,
-           try_cast(timestamp::VARCHAR AS TIMESTAMPTZ) AT TIME ZONE 'UTC' AS measured_at,
+           date_trunc('millisecond', try_cast(timestamp::VARCHAR AS TIMESTAMPTZ) AT TIME ZONE 'UTC') AS measured_at,
            NULL::BIGINT AS queued_at_ms, NULL::BIGINT AS delivery
     FROM source
 )

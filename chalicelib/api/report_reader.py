@@ -89,7 +89,7 @@ class ReportReader:
         if since is None or document.content is None:
             return document
         report = decode_json(document.content, Report, f"the report of {location_id}")
-        first = bisect_left(report.minutes, since, key=lambda minute: minute.timestamp)
+        first = bisect_left(report.minutes, since, key=lambda minute: datetime.fromisoformat(minute.timestamp))
         return Document(document.run_id, msgspec.json.encode(structs.replace(report, minutes=report.minutes[first:])))
 
     def _report(self, head: str, location_id: str, known: Container[str]) -> Document:

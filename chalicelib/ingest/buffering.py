@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from chalicelib.errors import ValidationError
-from chalicelib.fields import CLOCK_SKEW_MAX, format_time
+from chalicelib.fields import CLOCK_SKEW_MAX, format_time, to_milliseconds
 from chalicelib.landing import QUARANTINE_PREFIX, LandedMeasurement, encode_landing, landing_key
 from chalicelib.measurements import decode_measurements
 from chalicelib.object_store import ObjectStore
@@ -109,7 +109,7 @@ def _decode(message: QueuedMessage, latest: datetime) -> tuple[list[LandedMeasur
         if not _EARLIEST <= measurement.timestamp <= latest:
             reasons.append(f"timestamp: {format_time(measurement.timestamp)} is not between 1970 and now")
             continue
-        fields = structs.asdict(measurement) | {"timestamp": measurement.timestamp.astimezone(UTC)}
+        fields = structs.asdict(measurement) | {"timestamp": to_milliseconds(measurement.timestamp)}
         delivery = zlib.crc32(f"{message.message_id}/{index}".encode())
         landed.append(LandedMeasurement(**fields, queued_at_ms=message.queued_at_ms, delivery=delivery))
     return landed, reasons

@@ -132,7 +132,7 @@ def test_three_points_are_fitted_and_what_is_fitted_is_what_readings_are_compute
         ({"thermistor": {"a": 1, "b": -1, "c": 0}}, "thermistor: temperature does not fall with resistance"),
         ({"thermistor": {"a": 1, "b": 1, "c": 1, "min_ohm": 0}}, "thermistor.min_ohm: "),
         ({"thermistor": {"points": MURATA[:2]}}, "thermistor.points: "),
-        ({"thermistor": {"points": [*MURATA[:2], [50, 11_000]]}}, "thermistor: three temperatures are needed"),
+        ({"thermistor": {"points": [*MURATA[:2], [50, 11_000]]}}, "thermistor.points: three temperatures are needed"),
         ({"thermistor": {"points": MURATA, "min_ohm": 5, "max_ohm": 4}}, "thermistor.min_ohm: must be below max_ohm"),
     ],
 )
@@ -165,7 +165,7 @@ def test_several_sensors_are_provisioned_each_by_itself(stage):
             "sensors[4].sensor_id: the sensor is given twice",
             "sensors[5]: Expected `object`",
             "sensors[6].sensor_id: required, but missing",
-            "sensors[7].thermistor: three temperatures",
+            "sensors[7].thermistor.points: three temperatures",
         ],
         strict=True,
     ):

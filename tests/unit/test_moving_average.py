@@ -1,11 +1,15 @@
 """The reports' figures against a naive oracle, however the measurements are shared out over runs."""
 
+from datetime import datetime
+
 import duckdb
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
+from chalicelib.fields import format_time, split_sensor_key
 from chalicelib.ledger import state_key
 from tests.factories import HOUR, MINUTE, NOW, landed
 from tests.oracle import expected_minutes
@@ -46,8 +50,8 @@ def assert_close(actual, expected):
             assert one.moving_average == pytest.approx(other.moving_average, abs=1e-9, rel=0)
 
 
-# A sensor stands in one place and measures one temperature at a time: repeats are true duplicates, not conflicts.
-SENSORS = {"1": "a", "2": "a", "3": "..:b"}
+# Each measures one temperature at a time: repeats are true duplicates, not conflicts.
+SENSORS = ["a/1", "a/2", "..:b/1"]
 
 
 # Zero has one sign here: the test below is about the other.
@@ -58,9 +62,9 @@ TEMPERATURES = st.floats(-50, 450).map(lambda temperature: temperature + 0.0)
 def measurement_lists(draw):
     """Measurements inside one horizon: around minute borders, out of order, some of them several times."""
     keys = st.tuples(
-        st.sampled_from(list(SENSORS)),
+        st.sampled_from(SENSORS),
         st.integers(0, 40),
-        st.sampled_from([0, 1, 500_000, 30_000_000, 59_999_999]),
+        st.sampled_from([0, 1, 500, 30_000, 59_999]),
     )
     temperatures = draw(st.dictionaries(keys, TEMPERATURES, min_size=1, max_size=25))
     order = draw(st.lists(st.sampled_from(sorted(temperatures)), max_size=10)) + draw(
@@ -68,10 +72,10 @@ def measurement_lists(draw):
     )
     return [
         landed(
-            sensor, SENSORS[sensor], temperatures[sensor, minute, us], NOW - minute * MINUTE + us * MINUTE / 60_000_000,
-            queued_at_ms=number,
+            *reversed(split_sensor_key(sensor)), temperatures[sensor, minute, ms],
+            NOW - minute * MINUTE + ms * MINUTE / 60_000, queued_at_ms=number,
         )
-        for number, (sensor, minute, us) in enumerate(order)
+        for number, (sensor, minute, ms) in enumerate(order)
     ]  # fmt: skip
 
 
@@ -129,6 +133,38 @@ def test_in_every_location_the_books_balance_with_duplicates_conflicts_and_late_
     assert totals.measurements + totals.duplicates + totals.late == len(arrived)
 
 
+SAME_TIMES = st.lists(
+    st.lists(
+        st.builds(
+            landed,
+            sensor_id=st.sampled_from(["1", "2"]),
+            temperature=st.sampled_from([1.0, 2.0]),
+            timestamp=st.integers(-3, 0).map(lambda minute: NOW + minute * MINUTE),
+            queued_at_ms=st.integers(0, 3),
+        ),
+        max_size=6,
+    ),
+    min_size=3,
+    max_size=3,
+)
+
+
+@settings(max_examples=EXAMPLES)
+@given(SAME_TIMES, SAME_TIMES)
+def test_a_location_gets_what_it_gets_alone_whatever_another_sends_of_the_same_sensors_at_the_same_times(ours, others):
+    alone = play([*ours, [landed("3")]])
+    beside = play(
+        [
+            [*mine, *(structs.replace(one, location_id="b") for one in theirs)]
+            for mine, theirs in zip(ours, others, strict=True)
+        ]
+        + [[landed("3")]]
+    )
+    assert encoded(beside)["a"] == encoded(alone)["a"]
+    for field in ("sensors", "measurements", "duplicates", "conflicts", "late"):
+        assert getattr(beside.reports()["a"], field) == getattr(alone.reports()["a"], field), field
+
+
 @settings(max_examples=EXAMPLES)
 @given(st.lists(st.integers(0, 7 * 60), min_size=1, max_size=30, unique=True), st.integers(1, 5))
 def test_each_minute_of_the_last_hours_is_right_while_old_ones_are_forgotten(minutes_passed, per_run):
@@ -181,11 +217,11 @@ def test_the_window_reaches_back_over_the_border_of_runs_and_of_the_history():
         [landed(timestamp=newest, temperature=30.0)],
     ]
     first, last = minutes(play(runs))["a"]
-    assert (first.timestamp, first.mean, first.moving_average) == (oldest_of_history, 20.0, 15.0)
-    assert (last.timestamp, last.mean, last.moving_average) == (newest, 30.0, 30.0)
+    assert (first.timestamp, first.mean, first.moving_average) == (format_time(oldest_of_history), 20.0, 15.0)
+    assert (last.timestamp, last.mean, last.moving_average) == (format_time(newest), 30.0, 30.0)
 
 
-@pytest.mark.parametrize(("older_by", "late"), [(0 * MINUTE, 0), (MINUTE / 60_000_000, 1), (24 * HOUR, 1)])
+@pytest.mark.parametrize(("older_by", "late"), [(0 * MINUTE, 0), (MINUTE / 60_000, 1), (24 * HOUR, 1)])
 def test_a_measurement_is_late_when_no_window_of_the_history_reaches_it(older_by, late):
     reach = HISTORY_HOURS * HOUR + (WINDOW_MINUTES - 2) * MINUTE
     player = play([[landed(timestamp=NOW + 59 * MINUTE / 60)], [landed("2", timestamp=NOW - reach - older_by)]])
@@ -197,7 +233,7 @@ def test_a_measurement_is_late_when_no_window_of_the_history_reaches_it(older_by
 def test_a_late_measurement_inside_the_horizon_corrects_its_minute_and_the_windows_over_it():
     in_time = [landed(timestamp=NOW - minute * MINUTE, temperature=20.0) for minute in (0, 3, 8)]
     player = play([in_time, [landed("2", timestamp=NOW - 3 * MINUTE, temperature=26.0)]])
-    by_age = {int((NOW - minute.timestamp) / MINUTE): minute for minute in minutes(player)["a"]}
+    by_age = {int((NOW - datetime.fromisoformat(minute.timestamp)) / MINUTE): minute for minute in minutes(player)["a"]}
     assert by_age.keys() == {0, 3, 8}, "minutes without data are absent"
     assert (by_age[3].count, by_age[3].mean, by_age[3].moving_average) == (2, 23.0, 23.0)
     assert by_age[0].moving_average == pytest.approx(22.0)

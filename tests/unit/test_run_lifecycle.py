@@ -5,6 +5,7 @@ import pytest
 from msgspec import structs
 
 from chalicelib.analytics.workflow import RunRequest, SqsInput
+from chalicelib.fields import format_time
 from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key, state_key
 from chalicelib.reports import LocationLatest, LocationsSummary, locations_summary_key, run_summary_key
 from tests.factories import HOUR, MINUTE, NOW, analytics_settings, landed
@@ -29,7 +30,12 @@ def test_a_run_publishes_a_report_and_names_all_about_itself_in_its_manifest(pla
     assert manifest.reports == {"a": report_key("a", "run-1")}
     assert (manifest.counts, manifest.totals) == (Counts(measurements=2), Counts(measurements=2))
     report = player.reports()["a"]
-    assert (report.location_id, report.run_id, report.generated_at, report.window_minutes) == ("a", "run-1", NOW, 5)
+    assert (report.location_id, report.run_id, report.generated_at, report.window_minutes) == (
+        "a",
+        "run-1",
+        format_time(NOW),
+        5,
+    )
 
 
 def test_a_run_without_anything_landed_succeeds_and_changes_nothing(player):
@@ -44,7 +50,10 @@ def test_a_run_leaves_the_latest_of_every_location_also_of_one_that_was_too_late
     land(player, landed(temperature=20.0), landed(temperature=30.0, timestamp=NOW + MINUTE), late)
     player.run("run-1", NOW)
     summary = msgspec.json.decode(player.store.get(locations_summary_key("run-1")), type=LocationsSummary)
-    assert summary.locations == [LocationLatest("a", NOW + MINUTE, 25.0), LocationLatest("late", None, None)]
+    assert summary.locations == [
+        LocationLatest("a", format_time(NOW + MINUTE), 25.0),
+        LocationLatest("late", None, None),
+    ]
     assert {player.store.get(key) for key in player.store.list_keys("scratch/run-1/latest/")} == {b""}
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from chalicelib.errors import ValidationError
-from chalicelib.ingest.readings import parse_reading
+from chalicelib.ingest import readings as ingest
 from chalicelib.validation import decode_body
 from simulator.config import FaultsConfig, FleetConfig, SimulatorConfig, TimerConfig
 from simulator.faults import LATE_US, MALFORMATIONS, REPEAT_AFTER_MAX, PlannedReading, add_faults
@@ -119,7 +119,7 @@ def test_a_malformed_reading_breaks_the_contract_in_the_field_it_names(malformat
     planned = structs.replace(measured(1)[0], malformation=malformation)
     body = encode_one(Delivery(planned, "2026-03-01T12:00:00.000Z"))
     with pytest.raises(ValidationError, match=f"^{malformation.field}: "):
-        parse_reading(decode_body(body), now, timedelta(hours=24))
+        ingest.parse_reading(ingest.Delivery(decode_body(body), lambda _: True), now, timedelta(hours=24))
 
 
 def test_a_reading_without_fault_is_sent_as_planned():

@@ -73,7 +73,7 @@ def test_reports_are_written_and_ledger_and_landing_stay_untouched(player):
     assert player.store.list_keys("landing/") == [key]
     assert player.ledger.read_manifest("static").landing == [], "it consumes nothing"
     (minute,) = report(player, "a")["minutes"]
-    assert (minute["timestamp"], minute["count"], minute["mean"]) == ("2026-03-01T11:58:00Z", 2, 21.0)
+    assert (minute["timestamp"], minute["count"], minute["mean"]) == ("2026-03-01T11:58:00.000Z", 2, 21.0)
     assert report(player, "b:c")["minutes"][0]["mean"] == -4.0
 
 
