@@ -108,7 +108,7 @@ def test_the_whole_way_from_a_posted_reading_to_a_report(stage):
     assert reported.payload == {"location_id": "a", "report_key": "reports/location_id=a/run-1.json"}
     report = json.loads(stage.object(reported.payload["report_key"]))
     assert [minute["mean"] for minute in report["minutes"]] == [pytest.approx(answer["temperature"], abs=1e-12)]
-    assert report["minutes"][0]["timestamp"] == answer["timestamp"][:17] + "00Z"
+    assert report["minutes"][0]["timestamp"] == answer["timestamp"][:17] + "00.000Z"
 
 
 def test_the_receiver_finds_nothing_when_nothing_has_landed(stage):

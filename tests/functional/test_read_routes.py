@@ -39,14 +39,14 @@ def test_the_latest_run_tells_its_books_and_those_of_all_runs(stage, run):
     assert stage.get("/runs/latest").json_body == {
         "run_id": "run-2",
         "previous_run_id": "run-1",
-        "started_at": "2026-03-01T14:00:00Z",
+        "started_at": "2026-03-01T14:00:00.000Z",
         "locations": 2,
         "counts": structs.asdict(Counts(measurements=2, late=1)),
         "totals": structs.asdict(Counts(measurements=3, duplicates=1, late=1)),
         "quarantined": 0,
         "newly_broken_sensors": 0,
         "broken_sensors": 0,
-        "latest_measurement": "2026-03-01T12:02:00Z",
+        "latest_measurement": "2026-03-01T12:02:00.000Z",
         "status_below_celsius": structs.asdict(SETTINGS.status_below_celsius),
     }
 

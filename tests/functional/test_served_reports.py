@@ -42,8 +42,8 @@ def test_a_report_is_served_byte_by_byte_as_the_run_wrote_it(stage):
 def test_locations_have_their_last_minute_and_moving_average_with_new_data_and_without(stage):
     assert stage.get("/locations").json_body == {
         "locations": [
-            {"location_id": "a", "last_timestamp": "2026-03-01T12:03:00Z", "moving_average": 30.0},
-            {"location_id": "b", "last_timestamp": "2026-03-01T12:01:00Z", "moving_average": 30.0},
+            {"location_id": "a", "last_timestamp": "2026-03-01T12:03:00.000Z", "moving_average": 30.0},
+            {"location_id": "b", "last_timestamp": "2026-03-01T12:01:00.000Z", "moving_average": 30.0},
         ]
     }
 
@@ -134,6 +134,7 @@ def test_answers_are_kept_by_no_shared_cache(stage):
 MINUTES_SINCE = {
     "2026-03-01T11:00:00Z": [0, 1, 3],
     "2026-03-01T12:01:00Z": [1, 3],
+    "2026-03-01T12:01:00.0005Z": [3],
     "2026-03-01T12:01:01Z": [3],
     "2026-03-01T13:03:00%2B01:00": [3],
     "2026-03-01T12:04:00Z": [],
