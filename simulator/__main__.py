@@ -43,7 +43,7 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     run.add_argument(
         "--token-file", type=Path, metavar="FILE", help="bearer token; else THERMONET_TOKEN, else the local cloud's"
     )
-    run.add_argument("--stage", default=environment.get("THERMONET_STAGE", "dev"), help="whose equation must hold")
+    run.add_argument("--stage", default=environment.get("THERMONET_STAGE", "dev"), help="whose curves must hold")
     commands.add_parser("token", help="mint a bearer token, as `python -m ops token` does", add_help=False)
     return parser
 

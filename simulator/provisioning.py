@@ -91,5 +91,6 @@ def _complaint(group: Sequence[Sensor], reply: Reply) -> str | None:
         if result.error is not None:
             return shorten(result.error)
         if (result.sensor_id, result.thermistor) != (sensor.sensor_id, _Thermistor(sensor.thermistor)):
-            return f"sensor {sensor.sensor_id} should have become {sensor.thermistor}, not {result}"
+            answered = msgspec.json.encode(result).decode()
+            return f"sensor {sensor.sensor_id} should have become {sensor.thermistor}, but the answer was {answered}"
     return None

@@ -13,8 +13,7 @@ from ops.project import PROJECT
 from tests.e2e.naive_moving_average import TOLERANCE_CELSIUS, greatest_difference
 
 ONE_BY_ONE = """
-meta: {locations: 8, sensors: 3}
-sensor: {min_r: 0.1, max_r: 20500}
+meta: {locations: 8, sensors: 3, thermistors: {default: 0.5, ntc-10k: 0.5}}
 timer: {total_runtime_seconds: 8, min_delay_seconds: 0.4, max_delay_seconds: 1.2, time_scale: 45}
 load: {workers: 2}
 """
@@ -54,6 +53,12 @@ def test_the_readings_come_from_every_sensor_over_minutes_of_device_time(rows: l
     assert (max(times) - min(times)).total_seconds() >= 5 * 60
     sensors = {(row["location_id"], row["sensor_id"]) for row in rows}
     assert sensors == {(str(location), str(number)) for location in range(1, 9) for number in range(1, 4)}
+
+
+def test_both_types_of_thermistor_were_right_where_the_other_would_have_been_broken(rows: list[dict[str, str]]) -> None:
+    """That each temperature is its type's was checked by the run."""
+    working = [float(row["value"]) for row in rows if row["temperature"]]
+    assert min(working) < 20_000 < max(working)
 
 
 def test_every_reading_was_answered(rows: list[dict[str, str]]) -> None:

@@ -259,6 +259,26 @@ def test_a_rejection_that_does_not_name_the_field_is_a_mismatch(rejection):
     assert mismatches(exchange(http_status=400, more={"rejection": rejection}, malformation=NO_VALUE)) == [True]
 
 
+def test_a_temperature_by_the_curve_of_another_type_is_a_mismatch():
+    by_default_curve = exchange(Status.OK)
+    assert mismatches(by_default_curve) == [False]
+    of_other_type = structs.replace(by_default_curve.delivery.planned, thermistor="ntc-10k")
+    assert mismatches(structs.replace(by_default_curve, delivery=Delivery(of_other_type, TIMESTAMP))) == [True]
+
+
+def test_a_resistance_that_only_another_type_accepts_breaks_the_sensor():
+    assert mismatches(exchange(Status.BROKEN, ohm=BAD_OHM)) == [False]
+    assert mismatches(exchange(Status.BROKEN, ohm=BAD_OHM, thermistor="ntc-10k")) == [True]
+
+
+def test_a_sensor_of_another_location_with_the_same_number_is_another_sensor():
+    elsewhere = exchange(Status.OK, number=1)
+    planned_there = structs.replace(elsewhere.delivery.planned, location_id="2")
+    answer_there = structs.replace(elsewhere.answer, location_id="2")
+    there = structs.replace(elsewhere, delivery=Delivery(planned_there, TIMESTAMP), answer=answer_there)
+    assert mismatches(exchange(Status.BROKEN, ohm=BAD_OHM), there) == [False, False]
+
+
 def test_a_mismatch_tells_what_was_sent_expected_and_answered():
     checker = Checker(CURVES, LIMITS, sensors_are_new=True)
     mismatch = checker.check([exchange(Status.BROKEN)])[0].mismatch

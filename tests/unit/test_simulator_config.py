@@ -8,7 +8,8 @@ import pytest
 from chalicelib.errors import ValidationError
 from chalicelib.validation import load_yaml
 from simulator.config import SimulatorConfig
-from simulator.sensors import list_sensors
+from simulator.sensors import curves_of, list_sensors
+from tests.factories import SETTINGS
 from tests.planned_fleet import planned_fleet
 
 PROJECT = Path(__file__).parents[2]
@@ -48,6 +49,12 @@ def test_the_defaults_are_8000_sensors_for_ten_seconds():
     assert timer.time_scale == 1
 
 
+def test_what_make_run_and_make_demo_simulate_has_two_types_of_thermistor_of_the_stage():
+    for name in ("run", "demo"):
+        fleet = load_yaml(PROJECT / "localcloud" / f"{name}.yaml", SimulatorConfig).meta
+        assert len(curves_of(fleet, SETTINGS)) == 2
+
+
 def test_without_being_told_readings_go_one_by_one_and_nothing_goes_wrong():
     config = SimulatorConfig()
     assert config.load.batch_size == 1
@@ -77,6 +84,17 @@ def test_the_demo_has_2000_readings_of_all_eight_locations_over_a_quarter_of_an_
         ("sensor: {max_r: .inf}", "sensor.max_r"),
         ("sensor: {max_r: .nan}", "sensor.max_r"),
         ("sensor: {min_r: 2, max_r: 1}", "sensor: min_r"),
+        ("sensor: {max_r: 0.05}", "sensor: min_r"),
+        ("sensor: {pattern: weekly}", "sensor.pattern"),
+        ("sensor: {pattern: daily, min_r: 1}", "sensor: min_r and max_r must be absent"),
+        ("meta: {thermistors: {default: 0.7, ntc-10k: 0.2}}", "meta: thermistors must have shares that add up to 1"),
+        ("meta: {thermistors: {}}", "meta: thermistors"),
+        ("meta: {thermistors: {default: 1.5, ntc-10k: -0.5}}", "meta.thermistors"),
+        ("meta: {thermistors: {'': 1}}", "meta.thermistors"),
+        (
+            "{meta: {thermistors: {default: 1}}, sensor: {max_r: 9}}",
+            "body: sensor.min_r and sensor.max_r must be absent",
+        ),
         ("timer: {total_runtime_seconds: 0}", "timer.total_runtime_seconds"),
         ("timer: {total_runtime_seconds: ten}", "timer.total_runtime_seconds"),
         ("timer: {min_delay_seconds: -0.1}", "timer.min_delay_seconds"),
