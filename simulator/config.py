@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from chalicelib.calibration import DEFAULT_TYPE, TypeName
+from chalicelib.calibration import DEFAULT_TYPE
 from chalicelib.ingest.readings import BATCH_READINGS_MAX
 
 SENSORS_MAX = 100_000
@@ -27,7 +27,7 @@ class FleetConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     locations: Count = 8
     sensors: Count = 1000
-    thermistors: dict[TypeName, Share] | None = None
+    thermistors: dict[str, Share] | None = None
 
     @property
     def sensors_in_all(self) -> int:

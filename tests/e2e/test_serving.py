@@ -1,5 +1,6 @@
 """`make cloud`, `make local` and `make demo`, and what the README tells a newcomer to type: all of it in a checkout."""
 
+import gzip
 import itertools
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -154,15 +156,18 @@ def test_without_a_cloud_the_shell_is_told_how_to_start_one(shell: str, tmp_path
     assert result.stderr == "error: no local cloud is running in this folder: start one with make cloud\n"
 
 
-def landed(cloud: dict[str, Any]) -> int:
-    """Return the number of landing objects, of which a consumer that is fed leaves one after the other."""
+def landed(cloud: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the measurements of the landing object whose name is first, none while there is no object."""
     environment = cloud["environment"]
     s3 = boto3.client(
         "s3", endpoint_url=environment["AWS_ENDPOINT_URL"], region_name=environment["AWS_DEFAULT_REGION"],
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"], aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
     )  # fmt: skip
-    listed: int = s3.list_objects_v2(Bucket=cloud["resources"]["bucket"], Prefix="landing/")["KeyCount"]
-    return listed
+    bucket = cloud["resources"]["bucket"]
+    for listed in s3.list_objects_v2(Bucket=bucket, Prefix="landing/").get("Contents", []):
+        content = s3.get_object(Bucket=bucket, Key=listed["Key"])["Body"].read()
+        return [json.loads(line) for line in gzip.decompress(content).splitlines()]
+    return []
 
 
 def test_make_demo_shows_a_dashboard_lets_sensors_post_and_meets_no_other_cloud(
@@ -171,6 +176,9 @@ def test_make_demo_shows_a_dashboard_lets_sensors_post_and_meets_no_other_cloud(
     with checkout.running("demo") as process:
         demo = checkout.announced_by(process)
         assert process.stdout is not None
+        wait_for(lambda: landed(demo))
+        first = datetime.fromisoformat(landed(demo)[0]["timestamp"])
+        assert timedelta(hours=22) < datetime.now(UTC) - first < timedelta(hours=24)
         link = next(line.strip() for line in process.stdout if line.startswith("  http"))
         address, token = link.split("#token=")
         assert address == f"{demo['api_url']}/"
@@ -178,7 +186,6 @@ def test_make_demo_shows_a_dashboard_lets_sensors_post_and_meets_no_other_cloud(
         assert jwt.decode(token, options={"verify_signature": False})["scope"] == "reports:read"
         with urllib.request.urlopen(link) as response:
             assert b"<title>" in response.read()
-        wait_for(lambda: landed(demo))
         assert post(demo, "in-both", 25_000) == "BROKEN"
         assert post(served.announced, "in-both", 2_000) == "OK"
         assert post(demo, "in-both", 2_000) == "BROKEN"

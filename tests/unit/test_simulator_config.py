@@ -90,7 +90,6 @@ def test_the_demo_has_2000_readings_of_all_eight_locations_over_a_quarter_of_an_
         ("meta: {thermistors: {default: 0.7, ntc-10k: 0.2}}", "meta: thermistors must have shares that add up to 1"),
         ("meta: {thermistors: {}}", "meta: thermistors"),
         ("meta: {thermistors: {default: 1.5, ntc-10k: -0.5}}", "meta.thermistors"),
-        ("meta: {thermistors: {'': 1}}", "meta.thermistors"),
         (
             "{meta: {thermistors: {default: 1}}, sensor: {max_r: 9}}",
             "body: sensor.min_r and sensor.max_r must be absent",
