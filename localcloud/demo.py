@@ -13,10 +13,11 @@ from chalicelib.validation import load_yaml
 from localcloud.cloud import Cloud, start_processes
 from localcloud.run import TOO_SLOW
 from localcloud.serve import serve_cloud
+from ops.progress import progress_bar
 from simulator.clock import Clock
 from simulator.config import LoadConfig, SimulatorConfig, TimerConfig
 from simulator.fleet import simulate
-from simulator.progress import show_count, show_progress
+from simulator.progress import show_progress
 from simulator.provisioning import provision_fleet
 from simulator.summary import counted
 
@@ -76,7 +77,7 @@ def history_of(config: SimulatorConfig) -> SimulatorConfig:
 def _post_history(config: SimulatorConfig, settings: Settings, seed: int, cloud: Cloud, console: Console) -> None:
     readings = config.meta.sensors_in_all * round(_HISTORY / _HISTORY_DELAY)
     console.print(f"Posting what they measured in the last 23 hours, {counted(readings, 'reading')}", highlight=False)
-    with show_count("Posting", readings, console) as update:
+    with progress_bar(console, readings) as show:
         simulate(
             history_of(config),
             cloud.api_url,
@@ -86,5 +87,5 @@ def _post_history(config: SimulatorConfig, settings: Settings, seed: int, cloud:
             token=cloud.token,
             grace_seconds=_HISTORY_GRACE_SECONDS,
             should_stop=lambda: not cloud.emulator.is_up,
-            on_progress=lambda progress: update(progress.sent),
+            on_progress=lambda progress: show(progress.sent, f"{progress.sent} sent, {progress.failed} failed"),
         )

@@ -18,7 +18,7 @@ _ANSWER_BYTES_MAX = 1024 * 1024
 
 
 class Endpoint(Struct, frozen=True):
-    """The API's address, whose path ends without `/`, and the bearer token that goes along."""
+    """The address that readings are posted to, and the bearer token that goes along."""
 
     secure: bool
     host: str
@@ -53,25 +53,26 @@ def parse_endpoint(url: str, token: str | None = None) -> Endpoint:
         raise ValidationError("url: must look like http://host:port/path")
     if parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", url):
         raise ValidationError("url: must be an address only, without query, fragment or spaces")
-    return Endpoint(parts.scheme == "https", parts.hostname, port, parts.path.rstrip("/"), token)
+    path = parts.path.rstrip("/") + "/readings"
+    return Endpoint(parts.scheme == "https", parts.hostname, port, path, token)
 
 
-class ApiClient:
+class ReadingsClient:
     """One worker's connection to the API."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         kind = http.client.HTTPSConnection if endpoint.secure else http.client.HTTPConnection
         self._connection = kind(endpoint.host, endpoint.port, timeout=CONNECT_TIMEOUT_SECONDS)
-        self._base_path = endpoint.path
+        self._path = endpoint.path
         self._headers = {"Content-Type": "application/json", "User-Agent": "thermonet-simulator"}
         if endpoint.token is not None:
             self._headers["Authorization"] = f"Bearer {endpoint.token}"
         self._aborted = False
 
-    def post(self, path: str, body: bytes) -> Reply:
-        """Post a body to a route; whatever goes wrong on the way is in the reply."""
+    def post(self, body: bytes) -> Reply:
+        """Post a body; whatever goes wrong on the way is in the reply."""
         try:
-            return self._post(self._base_path + path, body)
+            return self._post(body)
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             return Reply(None, error=shorten(str(error) or type(error).__name__))
@@ -89,25 +90,24 @@ class ApiClient:
         """Close the connection."""
         self._connection.close()
 
-    def _post(self, path: str, body: bytes) -> Reply:
+    def _post(self, body: bytes) -> Reply:
         kept_alive = self._connection.sock is not None
         try:
-            return self._request(path, body)
+            return self._request(body)
         except (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, TimeoutError) as error:
             # A server may close an idle connection just as it is used again, or be too busy to answer in time.
-            # Sensor and timestamp identify each reading, and sensors are made so that they are the same: posting the
-            # same again has no second effect.
+            # Sensor and timestamp identify each reading, so posting the same again has no second effect.
             self._connection.close()
             if self._aborted or not (kept_alive or isinstance(error, TimeoutError)):
                 raise
-            return structs.replace(self._request(path, body), was_retried=True)
+            return structs.replace(self._request(body), was_retried=True)
 
-    def _request(self, path: str, body: bytes) -> Reply:
+    def _request(self, body: bytes) -> Reply:
         if self._connection.sock is None:
             self._connect()
         if self._aborted:
             raise ConnectionAbortedError("interrupted")
-        self._connection.request("POST", path, body, self._headers)
+        self._connection.request("POST", self._path, body, self._headers)
         response = self._connection.getresponse()
         answer = response.read(_ANSWER_BYTES_MAX)
         if not response.isclosed():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chalicelib.settings import Settings
 from simulator.checker import Checker
-from simulator.client import ApiClient, parse_endpoint
+from simulator.client import ReadingsClient, parse_endpoint
 from simulator.clock import Clock, DeviceClock, Stopwatch
 from simulator.config import SimulatorConfig
 from simulator.due_queue import GRACE_US, DueQueue, Turn
@@ -51,7 +51,7 @@ def simulate(
     seed = random.getrandbits(32) if seed is None else seed
     endpoint = parse_endpoint(url, token)
     curves = curves_of(config.meta, settings)
-    clients = [ApiClient(endpoint) for _ in range(config.load.workers)]
+    clients = [ReadingsClient(endpoint) for _ in range(config.load.workers)]
     with Dump(dump) if dump is not None else contextlib.nullcontext() as open_dump:
         stopwatch = Stopwatch(clock)
         device_clock = DeviceClock(clock.now(), config.timer)
@@ -109,7 +109,7 @@ class Crew:
 
     def run(
         self,
-        clients: list[ApiClient],
+        clients: list[ReadingsClient],
         should_stop: Callable[[], bool],
         on_progress: Callable[[Progress], None],
     ) -> None:
@@ -128,7 +128,7 @@ class Crew:
         for worker in workers:
             worker.result()
 
-    def _work(self, client: ApiClient) -> None:
+    def _work(self, client: ReadingsClient) -> None:
         with contextlib.closing(client):
             while turns := self.queue.take(self.batch_size):
                 deliveries = [self._deliver(turn.reading) for turn in turns]
@@ -138,11 +138,11 @@ class Crew:
                 self.recorder.add(turns, exchanges, latency_seconds)
                 self.queue.finish(turns)
 
-    def _post(self, client: ApiClient, deliveries: list[Delivery]) -> list[Exchange]:
+    def _post(self, client: ReadingsClient, deliveries: list[Delivery]) -> list[Exchange]:
         if self.batch_size == 1:
             (delivery,) = deliveries
-            return [read_one(delivery, client.post("/readings", encode_one(delivery)))]
-        return read_batch(deliveries, client.post("/readings", encode_batch(deliveries)))
+            return [read_one(delivery, client.post(encode_one(delivery)))]
+        return read_batch(deliveries, client.post(encode_batch(deliveries)))
 
     def _deliver(self, planned: PlannedReading) -> Delivery:
         return Delivery(planned, self.device_clock.timestamp(planned.measured_us, planned.backdated_us))

@@ -145,14 +145,13 @@ def _check_counts(body: _BatchBody, exchanges: Sequence[Exchange]) -> None:
 def _refused(delivery: Delivery, reply: Reply) -> Exchange:
     if reply.http_status is None:
         return Exchange(delivery=delivery, error=reply.error)
-    message = error_message(reply.body)
+    message = _error_message(reply.body)
     if reply.http_status == HTTPStatus.BAD_REQUEST:
         return Exchange(delivery=delivery, http_status=reply.http_status, rejection=message)
     return Exchange(delivery=delivery, http_status=reply.http_status, error=message, was_retried=reply.was_retried)
 
 
-def error_message(body: bytes) -> str:
-    """Return the reason in the body of a refusal, or as much of the body as is fit to show."""
+def _error_message(body: bytes) -> str:
     try:
         return shorten(msgspec.json.decode(body, type=_ErrorBody).message)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 from simulator.summary import Progress
@@ -31,21 +31,6 @@ def show_progress(
             bars.update(task, completed=progress.elapsed_seconds, description=_describe(progress))
 
         yield update
-
-
-@contextlib.contextmanager
-def show_count(what: str, total: int, console: Console) -> Iterator[Callable[[int], None]]:
-    """Give the function that updates a progress bar with how many of `total` are done."""
-    with RichProgress(
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bars:
-        task = bars.add_task("", total=total)
-        yield lambda done: bars.update(task, completed=done)
 
 
 class _Lateness:

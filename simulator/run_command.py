@@ -29,8 +29,8 @@ def run_sensors(
 
     Returns the exit code: 0 when every reading was answered as it should be, 1 when any was not or the server did not
     keep up, 128 + signal when interrupted.
-    Raises ValidationError for a wrong configuration, URL or token, ProvisioningError when the API does not make the
-    sensors, before any of them posts, and OSError when the dump cannot be written.
+    Raises ValidationError for a wrong configuration, URL or token, ApiError when the API does not make the sensors,
+    before any of them posts, and OSError when the dump cannot be written.
     """
     config = load_yaml(config_path, SimulatorConfig)
     settings, console = load_settings(stage), Console(stderr=True)

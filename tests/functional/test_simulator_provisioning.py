@@ -1,5 +1,6 @@
 """The command `run` with types of thermistor against a stub: sensors are made before any of them posts."""
 
+import functools
 from collections import Counter
 
 import pytest
@@ -7,6 +8,12 @@ import pytest
 from tests.functional.simulator_stub import CONFIG, SETTINGS, read_dump
 
 TYPES = CONFIG.replace("sensors: 10}", "sensors: 250, thermistors: {default: 0.7, ntc-10k: 0.3}}")
+
+
+@pytest.fixture
+def run(run):
+    """The command with a token, without which no sensor can be made."""
+    return functools.partial(run, "--seed", "1", environment={"THERMONET_TOKEN": "xyz"})
 
 
 @pytest.fixture
@@ -24,7 +31,7 @@ def asked(api):
 
 
 def test_every_sensor_is_made_in_groups_of_a_hundred_before_the_first_reading(api, run, asked):
-    code, output = run("--seed", "1", config=TYPES)
+    code, output = run(config=TYPES)
     assert code == 0
     assert asked == [(location, size) for location in "12" for size in (100, 100, 50)]
     assert Counter(api.types.values()) == {"default": 349, "ntc-10k": 151}
@@ -32,7 +39,7 @@ def test_every_sensor_is_made_in_groups_of_a_hundred_before_the_first_reading(ap
 
 
 def test_both_types_measure_and_are_checked(api, run, tmp_path):
-    run("--seed", "1", config=TYPES)
+    run(config=TYPES)
     limit = SETTINGS.thermistors["default"].accepted_resistance_ohm.max * 1.025
     working = [row for row in read_dump(tmp_path / "dump.csv") if row["temperature"]]
     by_type = {name: [] for name in set(api.types.values())}
@@ -48,7 +55,7 @@ def test_an_api_that_forgets_what_it_made_of_a_sensor_is_found_out(api, run):
         return made
 
     api.respond_to_sensors = forget
-    code, output = run("--seed", "1", config=TYPES)
+    code, output = run(config=TYPES)
     assert code == 1
     assert "NOT AS EXPECTED" in output.out
 
@@ -58,35 +65,28 @@ def test_without_types_no_sensor_is_made(run, asked):
     assert asked == []
 
 
-def test_the_token_goes_along(api, run):
-    run(config=TYPES, environment={"THERMONET_TOKEN": "xyz"})
-    assert api.tokens == {"Bearer xyz"}
+def test_without_a_token_the_run_ends_in_a_line_that_says_what_it_is_for(run, asked):
+    code, output = run(config=TYPES, environment={})
+    assert (code, asked) == (2, [])
+    assert output.err == "error: token: meta.thermistors needs one with the scope sensors:write\n"
 
 
-def made_wrong(result):
-    return lambda _, sensors: (200, {"results": [result] * len(sensors)})
-
-
-OTHER_TYPE = {"sensor_id": "1", "thermistor": {"type": "ptc"}}
+FORBIDDEN = (403, {"Code": "ForbiddenError", "Message": "token: it lacks the scope sensors:write"})
+ALL_REFUSED = (200, {"results": [{"error": "sensors[0].thermistor: no such type"}] * 100})
 REFUSALS = [
-    (lambda *_: (403, {"Code": "ForbiddenError", "Message": "token: it lacks the scope sensors:write"}),
-     "HTTP 403: token: it lacks the scope sensors:write"),
-    (lambda *_: (404, b"<html>"), "HTTP 404: <html>"),
-    (lambda *_: (200, b"no JSON"), "unreadable answer: "),
-    (lambda *_: (200, {"results": []}), "unreadable answer: "),
-    (made_wrong({"error": "sensors[0].thermistor: no such type"}), "sensors[0].thermistor: no such type"),
-    (made_wrong(OTHER_TYPE), "sensor 1 should have become ntc-10k, "),
-    (made_wrong({}), "sensor 1 should have become ntc-10k, "),
-    (lambda *_: None, ""),
-]  # fmt: skip
+    (FORBIDDEN, "refuses the token with 403: token: it lacks the scope sensors:write"),
+    (ALL_REFUSED, "the sensors of location 1 were not made: sensors[0].thermistor: no such type"),
+    ((200, b"no JSON"), "the sensors of location 1 were not made: the answer cannot be read: "),
+]
 
 
-@pytest.mark.parametrize(("refuse", "reason"), REFUSALS)
-def test_a_refusal_ends_the_run_in_one_line_before_any_reading(api, run, refuse, reason):
-    api.respond_to_sensors = refuse
+@pytest.mark.parametrize(("answer", "reason"), REFUSALS)
+def test_a_refusal_ends_the_run_in_one_line_before_any_reading(api, run, answer, reason):
+    api.respond_to_sensors = lambda *_: answer
     code, output = run(config=TYPES)
     assert code == 2
-    assert output.err.startswith(f"error: the sensors of location 1 were not made: {reason}")
+    assert output.err.startswith("error: ")
+    assert reason in output.err
     assert output.err.count("\n") == 1
     assert output.out == ""
     assert api.received == []

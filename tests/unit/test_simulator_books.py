@@ -211,9 +211,9 @@ def test_a_wrong_url_is_an_error_that_says_so(url):
 
 @pytest.mark.parametrize(
     ("url", "path"),
-    [("http://host", ""), ("http://host:80/", ""), ("https://host/api/", "/api")],
+    [("http://host", "/readings"), ("http://host:80/", "/readings"), ("https://host/api/", "/api/readings")],
 )
-def test_what_is_posted_goes_below_the_url(url, path):
+def test_readings_go_below_the_url(url, path):
     assert parse_endpoint(url).path == path
 
 
