@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.ingest import Bench, Item
 from chalicelib.api.access import ALL_LOCATIONS, Access, Scope
+from chalicelib.fields import format_time
 from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key
 from chalicelib.reports import (
     LocationLatest,
@@ -40,6 +41,7 @@ LOCATIONS = 1_000
 MINUTES = 1_440
 RUN_ID = "2026-03-01T12-00-00Z"
 START = datetime(2026, 3, 1, tzinfo=UTC)
+TIME = format_time(START)
 
 
 class Route(NamedTuple):
@@ -83,7 +85,9 @@ class InstantAws:
 
 def _written_by_a_run() -> dict[str, Any]:
     names = [f"location-{number}" for number in range(LOCATIONS)]
-    minutes = [Minute(START + timedelta(minutes=n), 40, 21.123456, 20.5, 22.25, 21.0123) for n in range(MINUTES)]
+    minutes = [
+        Minute(format_time(START + timedelta(minutes=n)), 40, 21.123456, 20.5, 22.25, 21.0123) for n in range(MINUTES)
+    ]
     counts = Counts(measurements=1_000_000)
     limits = load_settings("dev").status_below_celsius
     manifest = msgspec.structs.replace(
@@ -91,9 +95,9 @@ def _written_by_a_run() -> dict[str, Any]:
     )
     return {
         manifest_key(RUN_ID): manifest,
-        report_key(names[0], RUN_ID): Report(names[0], RUN_ID, START, 5, 25, 1_440 * 40, 0, 0, 0, minutes),
-        locations_summary_key(RUN_ID): LocationsSummary([LocationLatest(name, START, 21.0123) for name in names]),
-        run_summary_key(RUN_ID): RunSummary(RUN_ID, None, START, LOCATIONS, counts, counts, 0, 0, 0, START, limits),
+        report_key(names[0], RUN_ID): Report(names[0], RUN_ID, TIME, 5, 25, 1_440 * 40, 0, 0, 0, minutes),
+        locations_summary_key(RUN_ID): LocationsSummary([LocationLatest(name, TIME, 21.0123) for name in names]),
+        run_summary_key(RUN_ID): RunSummary(RUN_ID, None, TIME, LOCATIONS, counts, counts, 0, 0, 0, TIME, limits),
     }
 
 

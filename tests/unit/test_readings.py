@@ -13,14 +13,11 @@ from chalicelib.errors import ValidationError
 from chalicelib.fields import format_time, parse_id, to_milliseconds
 from chalicelib.ingest.readings import (
     Delivery,
-    PostedBatch,
     PostedReading,
     Reading,
-    Rejection,
-    parse_deliveries,
     parse_reading,
 )
-from chalicelib.validation import convert, decode_body
+from chalicelib.validation import decode_body
 from tests.factories import DAY, MINUTE, NOW, posted, reading
 from tests.strategies import IDS, JSON_VALUES, outcome
 
@@ -267,37 +264,7 @@ def test_an_id_of_a_path_may_be_encoded():
     assert parse_id("sensor_id", "a%3Ab") == "a:b"
 
 
-def test_each_item_of_a_batch_is_checked_by_itself():
-    items = [posted(), 5, {**posted(), "value": "x"}, posted(timestamp=format_time(NOW - 2 * DAY)), posted(sensor_id=2)]
-    checked = parse_deliveries([delivery(item) for item in items], NOW, DAY)
-    assert [one.error if isinstance(one, Rejection) else one.sensor_id for one in checked] == [
-        "1",
-        "readings[1]: Expected `object`, got `int`",
-        "readings[2].value: Expected `float`, got `str`",
-        "readings[3].timestamp: more than 24 hours old",
-        "2",
-    ]
-
-
 @pytest.mark.parametrize("longest", ["x" * 64, 10**63])
 def test_an_id_has_up_to_64_characters(longest):
     assert parse(posted(sensor_id=longest)).sensor_id == str(longest)
     assert refusal(posted(sensor_id=longest * 10)).startswith("sensor_id: ")
-
-
-@pytest.mark.parametrize("count", [0, 501])
-def test_a_batch_of_too_few_or_too_many_is_refused_as_a_whole(count):
-    with pytest.raises(ValidationError, match=r"^readings: "):
-        convert({"readings": [posted()] * count}, PostedBatch)
-    assert len(convert({"readings": [posted()] * 500}, PostedBatch).readings) == 500
-
-
-def test_each_reading_of_a_batch_may_be_of_the_locations_of_its_own_sender():
-    of_a, of_b = (delivery(posted(location_id=location), location.__eq__) for location in "ab")
-    intruder = delivery(posted(location_id="b"), "a".__eq__)
-    checked = parse_deliveries([of_a, intruder, of_b], NOW, DAY)
-    assert [one.error if isinstance(one, Rejection) else one.location_id for one in checked] == [
-        "a",
-        "readings[1].location_id: the token is not for this location",
-        "b",
-    ]
