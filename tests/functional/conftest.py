@@ -1,20 +1,25 @@
 """AWS in memory (moto), with the resources of a stage, behind the real app.py."""
 
+import copy
 import functools
 import json
 import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
+import moto.dynamodb.models
 import pytest
 from botocore.loaders import create_loader
 from chalice.test import Client
 from moto import mock_aws
+from moto.dynamodb.models.table import Table
 from msgspec import structs
 
 from chalicelib.api.tokens import signing_keys_parameter
@@ -80,6 +85,31 @@ def _read_service_descriptions_once() -> Iterator[None]:
     """Spare every test the parsing of botocore's service descriptions, most of what a stage costs."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("botocore.session.create_loader", functools.cache(create_loader))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _back_up_tables_once_in_a_transaction() -> Iterator[None]:
+    """Spare moto a copy of the whole table for every single part of a transaction, which takes it half a minute."""
+    copies: ContextVar[dict[int, Any] | None] = ContextVar("copies", default=None)
+    write = moto.dynamodb.models.DynamoDBBackend.transact_write_items
+
+    def write_with_one_copy(backend: Any, parts: Any) -> None:
+        token = copies.set({})
+        try:
+            write(backend, parts)
+        finally:
+            copies.reset(token)
+
+    def deepcopy(value: Any) -> Any:
+        made = copies.get()
+        if made is None or not isinstance(value, Table):
+            return copy.deepcopy(value)
+        return made[id(value)] if id(value) in made else made.setdefault(id(value), copy.deepcopy(value))
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(moto.dynamodb.models, "copy", SimpleNamespace(deepcopy=deepcopy))
+        monkeypatch.setattr(moto.dynamodb.models.DynamoDBBackend, "transact_write_items", write_with_one_copy)
         yield
 
 
