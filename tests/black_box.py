@@ -26,11 +26,11 @@ EVERY_OPERATION = pytest.mark.parametrize(
 )
 
 
-def ask(path: str, method: str, mode: str, examples: int, send: Callable[[Any, Any], Any]) -> Counter[int]:
-    """Send so many requests for an operation, the same ones every time, and count the answers' statuses.
+def ask(path: str, method: str, mode: str, examples: int, send: Callable[[Any, Any], list[Any]]) -> Counter[int]:
+    """Make so many cases of an operation, the same ones every time, and count the answers' statuses.
 
-    `send` is given a case and Hypothesis' `draw`, and returns the answer, as requests does. Fails for one that the
-    document does not promise, and for a 5xx.
+    `send` is given a case and Hypothesis' `draw`, and returns the answers. Fails for one that the document does not
+    promise, and for a 5xx.
     """
     # Here, so that only the workers that run these tests spend a second on it.
     import schemathesis
@@ -57,9 +57,9 @@ def ask(path: str, method: str, mode: str, examples: int, send: Callable[[Any, A
     )
     @given(operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode)), st.data())
     def ask_once(case: Any, data: Any) -> None:
-        response = send(case, data.draw)
-        statuses[response.status_code] += 1
-        case.validate_response(response, checks=expected)
+        for response in send(case, data.draw):
+            statuses[response.status_code] += 1
+            case.validate_response(response, checks=expected)
 
     ask_once()
     print(path, method, mode, dict(statuses))

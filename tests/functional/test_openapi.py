@@ -1,6 +1,7 @@
-"""docs/openapi.yaml and the application have the same routes; tests/e2e/test_openapi.py asks them for answers."""
+"""docs/openapi.yaml and the application have the same routes, and its examples are what they answer."""
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from openapi_spec_validator import validate
 
 from chalicelib import calibration, errors, reports
 from chalicelib.api import http
+from chalicelib.api.dashboard import AssetQuery
+from chalicelib.api.report_reader import ReportQuery, RunOutline
 from chalicelib.ingest import provisioning, readings
 from chalicelib.landing import encode_landing
 from chalicelib.ledger import Counts
@@ -114,6 +117,17 @@ def test_the_document_has_every_field_that_is_taken_and_those_that_must_be_given
     assert set(schema.get("required", [])) == {field.name for field in fields if field.required}
 
 
+QUERIES = {"GET /locations/{location_id}/report": ReportQuery, "GET /assets/{name}": AssetQuery}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_document_has_every_parameter_of_path_and_query(operation):
+    parameters = [resolve(parameter) for parameter in OPERATIONS[operation]["parameters"]]
+    places = {place: {one["name"] for one in parameters if one["in"] == place} for place in ("path", "query")}
+    assert places["path"] == set(re.findall(r"{(.*?)}", operation))
+    assert places["query"] == (set(QUERIES[operation].__struct_fields__) if operation in QUERIES else set())
+
+
 SENT = {
     "Answer": readings.Answer,
     "Rejection": readings.Rejection,
@@ -122,6 +136,7 @@ SENT = {
     "Report": reports.Report,
     "Locations": reports.LocationsSummary,
     "Run": reports.RunSummary,
+    "RunOutline": RunOutline,
     "Sensor": provisioning.SensorAnswer,
     "SensorsAnswer": provisioning.SensorsAnswer,
     "ThermistorInUse": provisioning.ThermistorInUse,
@@ -253,4 +268,4 @@ def test_what_runs_have_written_is_served_as_the_document_has_it(stage, subtests
         with subtests.test(path):
             assert_is(stage.get(path).json_body, schema)
     limited = mint_token(SIGNING_KEYS, "a", locations=["b"])
-    assert_is(stage.get("/runs/latest", Authorization=f"Bearer {limited}").json_body, "LimitedRun")
+    assert_is(stage.get("/runs/latest", Authorization=f"Bearer {limited}").json_body, "RunOutline")
