@@ -79,7 +79,7 @@ def authorize(request: AuthRequest) -> AuthResponse:
 
 @app.route("/readings", methods=["POST"], content_types=JSON_BODY, authorizer=authorize)
 @routes.answers_errors
-def post_readings() -> Any:
+def post_readings() -> Response:
     """Take a reading or a batch; answer with temperature and status of each."""
     access = routes.access_for(Scope.WRITE_READINGS)
     try:
@@ -91,7 +91,7 @@ def post_readings() -> Any:
     counts = {"accepted": batch.accepted, "broken": batch.broken, "rejected": batch.rejected}
     logger.info("readings answered", extra=counts)
     metrics.count(**{f"{kind.capitalize()}Readings": number for kind, number in counts.items()})
-    return msgspec.to_builtins(answer)
+    return http.json_response(answer)
 
 
 def sensors_writer(location_id: str) -> tuple[str, str]:
@@ -123,45 +123,45 @@ def get_report(location_id: str) -> Response:
 
 @app.route("/locations/{location_id}/sensors", methods=["POST"], content_types=JSON_BODY, authorizer=authorize)
 @routes.answers_errors
-def post_sensors(location_id: str) -> Any:
+def post_sensors(location_id: str) -> Response:
     """Make or change several sensors of a location; answer with each as it then is."""
     subject, known_id = sensors_writer(location_id)
     answer = services.provisioning.put_all(known_id, routes.body())
     done = [one.sensor_id for one in answer.results if isinstance(one, SensorAnswer)]
     logger.info("sensors provisioned", extra={"subject": subject, "location_id": known_id, "sensor_ids": done})
-    return msgspec.to_builtins(answer)
+    return http.json_response(answer)
 
 
 @app.route("/locations/{location_id}/sensors/{sensor_id}", authorizer=authorize)
 @routes.answers_errors
-def get_sensor(location_id: str, sensor_id: str) -> Any:
+def get_sensor(location_id: str, sensor_id: str) -> Response:
     """Show a sensor: whether it is broken or retired, and its thermistor."""
     access = routes.access_for(Scope.READ_REPORTS)
     known_id = parse_id("location_id", location_id)
     access.require_location(known_id)
-    return msgspec.to_builtins(services.provisioning.find(known_id, parse_id("sensor_id", sensor_id)))
+    return http.json_response(services.provisioning.find(known_id, parse_id("sensor_id", sensor_id)))
 
 
 @app.route(
     "/locations/{location_id}/sensors/{sensor_id}", methods=["PUT"], content_types=JSON_BODY, authorizer=authorize
 )
 @routes.answers_errors
-def put_sensor(location_id: str, sensor_id: str) -> Any:
+def put_sensor(location_id: str, sensor_id: str) -> Response:
     """Make or change a sensor."""
     subject, known_id = sensors_writer(location_id)
     answer = services.provisioning.put(known_id, parse_id("sensor_id", sensor_id), routes.body())
     logger.info("sensor provisioned", extra={"subject": subject, **msgspec.to_builtins(answer)})
-    return msgspec.to_builtins(answer)
+    return http.json_response(answer)
 
 
 @app.route("/locations/{location_id}/sensors/{sensor_id}", methods=["DELETE"], authorizer=authorize)
 @routes.answers_errors
-def delete_sensor(location_id: str, sensor_id: str) -> Any:
+def delete_sensor(location_id: str, sensor_id: str) -> Response:
     """Retire a sensor, until its next reading."""
     subject, known_id = sensors_writer(location_id)
     answer = services.provisioning.retire(known_id, parse_id("sensor_id", sensor_id))
     logger.info("sensor retired", extra={"subject": subject, **msgspec.to_builtins(answer)})
-    return msgspec.to_builtins(answer)
+    return http.json_response(answer)
 
 
 @app.route("/runs/latest", authorizer=authorize)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 from itertools import count
 from typing import Any
 
@@ -185,8 +186,12 @@ class _ServerTimes:
     """Times for readings that have none: now, and a millisecond apart, so that two of one sensor stay two."""
 
     def __init__(self, readings: Sequence[Reading], now: datetime) -> None:
-        self._taken = {(reading.key, reading.timestamp) for reading in readings if reading.timestamp}
+        self._readings = readings
         self._now = now
+
+    @cached_property
+    def _taken(self) -> set[tuple[str, str | None]]:
+        return {(reading.key, reading.timestamp) for reading in self._readings}
 
     def next_for(self, key: str) -> str:
         """Return the first time that no other reading of the sensor has."""
