@@ -50,8 +50,18 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     token = commands.add_parser("token", help="mint a bearer token")
     token.add_argument("--stage", default=environment.get("THERMONET_STAGE", "dev"))
     token.add_argument("--subject", default="", help="whom the token is for")
-    token.add_argument("--location", action="append", metavar="ID", help="may be repeated; without it: all")
-    token.add_argument("--scope", action="append", choices=list(Scope), help="may be repeated; without it: all")
+    token.add_argument(
+        "--location",
+        action="append",
+        metavar="ID",
+        help="may be repeated; without it: to write readings and read reports",
+    )
+    token.add_argument(
+        "--scope",
+        action="append",
+        choices=list(Scope),
+        help="may be repeated; without it: to write readings and read reports",
+    )
     token.add_argument("--days", type=float, default=1.0, help="until the token expires")
     token.add_argument("--aws", action="store_true", help="sign for AWS even while a local cloud runs")
     token.set_defaults(command=_token)
@@ -119,7 +129,7 @@ def _agrees(question: str) -> bool:
 
 
 def _token(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    locations, scopes = options.location or [ALL_LOCATIONS], options.scope or list(Scope)
+    locations, scopes = options.location or [ALL_LOCATIONS], options.scope or [Scope.WRITE_READINGS, Scope.READ_REPORTS]
     source = KeySource(options.stage, environment, use_aws=options.aws)
     return print_token(source, options.subject, locations, scopes, options.days)
 

@@ -41,6 +41,13 @@ def get(url: str) -> Any:
         return json.load(response)
 
 
+def read(cloud: Cloud, path: str) -> Any:
+    """Return what a route answers to the cloud's own token, decoded; raises HTTPError."""
+    request = urllib.request.Request(f"{cloud.api_url}{path}", headers={"Authorization": f"Bearer {cloud.token}"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
+
+
 def run_analytics(cloud: Cloud) -> Any:
     """Start a run, wait for it and return its output; raises LocalCloudError when it fails."""
     return cloud.wait_for_run(cloud.start_analytics(datetime.now(UTC) + timedelta(seconds=next(_seconds_ahead))))

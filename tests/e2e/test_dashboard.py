@@ -1,7 +1,5 @@
 """The dashboard as it is deployed: the page shows the numbers of the reports, and a second run updates it."""
 
-import json
-import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +8,7 @@ import pytest
 from localcloud.cloud import Cloud
 from ops.tokens import mint_token, read_keys
 from tests.e2e.browser import Page, needs_chromium
-from tests.e2e.cloud_tools import post_reading
+from tests.e2e.cloud_tools import post_reading, read
 
 pytestmark = needs_chromium
 
@@ -22,12 +20,6 @@ def post(cloud: Cloud, sensor_id: str, location_id: str, resistance_ohm: float, 
     )
     assert code == 200, answer
     return answer["status"]
-
-
-def get(cloud: Cloud, path: str) -> Any:
-    request = urllib.request.Request(f"{cloud.api_url}/{path}", headers={"Authorization": f"Bearer {cloud.token}"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
 
 
 def run(cloud: Cloud) -> None:
@@ -44,14 +36,14 @@ def test_the_page_shows_what_the_reports_say_and_a_second_run_updates_it(cloud: 
     page.open_with_token(f"{cloud.api_url}/#{location}", cloud.token)
     page.wait_until(lambda: location in page.locations() and page.all(".uplot canvas"), "the location and its chart")
 
-    latest = get(cloud, f"locations/{location}/report")["minutes"][-1]
+    latest = read(cloud, f"/locations/{location}/report")["minutes"][-1]
     status, average, last_minute = page.locations()[location]
     assert (status, average) == ("OK", f"{latest['moving_average']:.2f} °C")
     assert last_minute == latest["timestamp"][:16].replace("T", " ")
     assert page.script("return state.chart.data[2].filter(v => v !== null)") == [
-        minute["moving_average"] for minute in get(cloud, f"locations/{location}/report")["minutes"]
+        minute["moving_average"] for minute in read(cloud, f"/locations/{location}/report")["minutes"]
     ]
-    books = get(cloud, "runs/latest")
+    books = read(cloud, "/runs/latest")
     assert page.facts()["Measurements"] == f"{books['counts']['measurements']:,}"
     assert page.facts()["Broken sensors"] == str(books["newly_broken_sensors"])
 
@@ -60,7 +52,7 @@ def test_the_page_shows_what_the_reports_say_and_a_second_run_updates_it(cloud: 
     run(cloud)
     page.wait_until(lambda: page.locations()[location][1] != average, "the second run")
     assert page.facts()["Broken sensors"] == "1"
-    latest = get(cloud, f"locations/{location}/report")["minutes"][-1]
+    latest = read(cloud, f"/locations/{location}/report")["minutes"][-1]
     assert page.locations()[location][1] == f"{latest['moving_average']:.2f} °C"
     assert page.complaints() == []
     assert all(address.startswith(cloud.api_url) for address in page.requested())

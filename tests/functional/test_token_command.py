@@ -36,7 +36,7 @@ def test_a_token_says_what_it_was_asked_to_say(mint):
     _, token, _ = mint("--subject", "gateway-7", "--days", "0.5")
     claims = jwt.decode(token, SIGNING_KEYS["now"], algorithms=["HS256"])
     assert (claims["sub"], claims["locations"]) == ("gateway-7", ["*"])
-    assert claims["scope"].split() == ["readings:write", "reports:read", "sensors:write"]
+    assert claims["scope"].split() == ["readings:write", "reports:read"]
     assert claims["exp"] - claims["iat"] == 43_200
 
 
