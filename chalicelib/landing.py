@@ -22,6 +22,8 @@ _encoder = msgspec.json.Encoder()
 class LandedMeasurement(Measurement, frozen=True):
     """A line of a landing object: a measurement, when it was queued, and a number that repeated deliveries share.
 
+    Its timestamp is UTC, to the millisecond.
+
     The first accepted of two conflicting measurements is the one queued first. Two lines with the same
     location, sensor, timestamp and delivery are one measurement that the queue delivered twice.
     """
@@ -37,8 +39,8 @@ def landing_key(now: datetime, unique: UUID) -> str:
 
 def encode_landing(measurements: list[LandedMeasurement]) -> bytes:
     """Encode measurements as gzip JSON Lines."""
+    lines = [structs.asdict(one) | {"timestamp": format_time(one.timestamp)} for one in measurements]
     # mtime=0: the same measurements are the same bytes.
-    lines = [{**structs.asdict(one), "timestamp": format_time(one.timestamp)} for one in measurements]
     return gzip.compress(_encoder.encode_lines(lines), compresslevel=6, mtime=0)
 
 

@@ -3,7 +3,6 @@
 The protocol that rests on them is described in docs/architecture.md.
 """
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -37,18 +36,18 @@ class Manifest(Struct, frozen=True):
     is the report of every location known so far, `seen` the files of what was already counted, by UTC hour,
     and `watermark` the latest measurement of all runs; `counts` are the run's, `totals` those of all runs.
     `broken_sensors` are those latched until the run was prepared, `newly_broken_sensors` those that the run before
-    did not know of.
+    did not know of. Times are as `format_time` writes them.
     """
 
     run_id: str
-    created_at: datetime
+    created_at: str
     previous_run_id: str
     landing: list[str]
     locations_key: str
     locations: int
     reports: dict[str, str]
     seen: dict[str, list[str]]
-    watermark: datetime
+    watermark: str
     counts: Counts
     totals: Counts
     broken_sensors: int = 0
@@ -57,18 +56,19 @@ class Manifest(Struct, frozen=True):
 
 # No execution can have this name.
 _NO_RUN = "(none)"
+_NEVER = "1970-01-01T00:00:00.000Z"
 
 # What the first run continues from. The ledger's condition compares run ids, so there must be one.
 NO_MANIFEST = Manifest(
     run_id=_NO_RUN,
-    created_at=datetime.fromtimestamp(0, UTC),
+    created_at=_NEVER,
     previous_run_id=_NO_RUN,
     landing=[],
     locations_key="",
     locations=0,
     reports={},
     seen={},
-    watermark=datetime.fromtimestamp(0, UTC),
+    watermark=_NEVER,
     counts=Counts(),
     totals=Counts(),
 )

@@ -1,5 +1,6 @@
 """Measurements: what a queue message is an array of, and the analytics count; temperatures of working sensors."""
 
+import re
 from typing import Annotated
 
 import msgspec
@@ -9,6 +10,9 @@ from chalicelib.errors import ValidationError
 from chalicelib.fields import IdText, Timestamp
 from chalicelib.thermistor import TEMPERATURE_MAX_CELSIUS, Status
 from chalicelib.validation import convert, decode_body, within
+
+# msgspec would round them, which can make it another millisecond, or year.
+_FURTHER_DIGITS = re.compile(r'("timestamp"\s*:\s*"[^"]*\.\d{3})\d+')
 
 
 class Measurement(Struct, frozen=True):
@@ -25,8 +29,9 @@ class Measurement(Struct, frozen=True):
 def decode_measurements(body: str) -> tuple[list[Measurement], list[str]]:
     """Decode a queue message into its good measurements and, for each bad one, `<path>: <reason>`.
 
-    Raises ValidationError when the message as a whole is no JSON array.
+    Times are cut to the millisecond. Raises ValidationError when the message as a whole is no JSON array.
     """
+    body = _FURTHER_DIGITS.sub(r"\1", body)
     try:
         return msgspec.json.decode(body, type=list[Measurement]), []
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):

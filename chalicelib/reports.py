@@ -1,6 +1,6 @@
 """All that a run leaves for readers: a report of each location, a summary of itself, and the latest of every location.
 
-Times are texts, as fields.format_time writes them.
+Times are texts as `format_time` writes them, which sort as times.
 
 Each reporter leaves its location's latest as an empty object whose name says it all, so that the latest of
 20,000 locations are gathered with 20 listings instead of 20,000 reads.

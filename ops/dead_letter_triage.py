@@ -131,7 +131,10 @@ class Triage:
             "message_id": message["MessageId"],
             "reasons": [f"dead letter: {reason}"],
             "body": message["Body"].encode("utf-8", "backslashreplace").decode(),
-            "quarantined_at": self._new_time().astimezone(UTC).isoformat().replace("+00:00", "Z"),
+            "quarantined_at": self._new_time()
+            .astimezone(UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z"),
         }
         self._s3.put_object(
             Bucket=self._resources.bucket,

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import structs
 
 from chalicelib.calibration import Thermistors
+from chalicelib.fields import format_time
 from chalicelib.ingest.buffering import QueuedMessage
 from chalicelib.ingest.measurement_queue import QueuedMeasurement
 from chalicelib.ingest.readings import Delivery, Reading, parse_reading
@@ -80,7 +81,7 @@ def measurement_fields(**fields: Any) -> dict[str, Any]:
         "location_id": "a",
         "temperature": 35.0,
         "status": "OK",
-        "timestamp": "2026-03-01T12:00:00.000Z",
+        "timestamp": format_time(NOW),
         "value": 2000.0,
         **fields,
     }

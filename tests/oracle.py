@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import timedelta
 
-from chalicelib.fields import format_time
+from chalicelib.fields import format_time, to_milliseconds
 from chalicelib.landing import LandedMeasurement
 from chalicelib.reports import Minute
 from tests.factories import MINUTE
@@ -14,8 +14,8 @@ from tests.factories import MINUTE
 def expected_minutes(
     measurements: Iterable[LandedMeasurement], window_minutes: int, history_hours: int
 ) -> dict[str, list[Minute]]:
-    """Count each (location, sensor, time) once, and take means over minutes and windows of a location's last hours."""
-    deduplicated = {(one.location_id, one.sensor_id, one.timestamp): one for one in measurements}
+    """Count each (location, sensor, timestamp) once, and take means over a location's last hours."""
+    deduplicated = {(one.location_id, one.sensor_id, to_milliseconds(one.timestamp)): one for one in measurements}
     by_minute: dict[str, dict] = defaultdict(lambda: defaultdict(list))
     for one in deduplicated.values():
         by_minute[one.location_id][one.timestamp.replace(second=0, microsecond=0)].append(one.temperature)

@@ -1,6 +1,6 @@
-"""Deduplication in SQL: measurements in, one file per location out, each (location, sensor, time) counted once.
+"""Deduplication in SQL: measurements in, one file per location out, every (location, sensor, timestamp) counted once.
 
-All times are UTC. A run works on these tables:
+All times are UTC, to the millisecond. A run works on these tables:
 incoming  what the run has got, see run_input.py
 seen      what earlier runs have got in the hours that incoming touches; `counted` if it is in a report
 fresh     what this run counts
@@ -14,9 +14,13 @@ from pathlib import Path
 import duckdb
 from msgspec import Struct
 
+from chalicelib.analytics.duckdb_session import FILES, as_files
 from chalicelib.ledger import Counts
 
 HOUR_FORMAT = "%Y-%m-%dT%H"
+
+# What is one measurement, however often it comes. Two locations may name their sensors alike.
+_KEY = "location_id, sensor_id, measured_at"
 
 # Rows whose keys are held in memory at a time while duplicates are dropped.
 _ROWS_PER_BUCKET = 8_000_000
@@ -57,13 +61,13 @@ def load_seen(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
     connection.execute(
         """
         CREATE TABLE seen (
-            location_id VARCHAR, sensor_id VARCHAR, measured_at TIMESTAMP, temperature DOUBLE, delivery BIGINT,
-            counted BOOLEAN
+            location_id VARCHAR, sensor_id VARCHAR, measured_at TIMESTAMP,
+            temperature DOUBLE, delivery BIGINT, counted BOOLEAN
         )
         """
     )
     if files:
-        connection.execute("INSERT INTO seen BY NAME FROM read_parquet(?)", [[str(file) for file in files]])
+        connection.execute(f"INSERT INTO seen BY NAME FROM read_parquet({FILES})", [as_files(files)])
 
 
 def drop_duplicates(connection: duckdb.DuckDBPyConnection, earliest: datetime) -> None:
@@ -73,9 +77,8 @@ def drop_duplicates(connection: duckdb.DuckDBPyConnection, earliest: datetime) -
     that was queued first.
     """
     connection.execute(
-        """
-        CREATE TABLE fresh AS
-        SELECT sensor_id, location_id, temperature, measured_at, delivery FROM incoming WHERE false;
+        f"""
+        CREATE TABLE fresh AS SELECT {_KEY}, temperature, delivery FROM incoming WHERE false;
         CREATE TABLE dropped AS SELECT *, '' AS outcome FROM fresh;
         """
     )
@@ -83,61 +86,59 @@ def drop_duplicates(connection: duckdb.DuckDBPyConnection, earliest: datetime) -
     buckets = 1 + rows // _ROWS_PER_BUCKET
     for bucket in range(buckets):
         part = f"hash(location_id, sensor_id) % {buckets} = {bucket}" if buckets > 1 else "true"
-        connection.execute(_DROP_DUPLICATES.format(part=part, earliest=f"TIMESTAMP '{earliest:%Y-%m-%d %H:%M:%S}'"))
+        since = f"TIMESTAMP '{earliest:%Y-%m-%d %H:%M:%S}'"
+        connection.execute(_DROP_DUPLICATES.format(key=_KEY, part=part, earliest=since))
 
 
-# Most occur once: for those any_value is exact and cheap. Only the contested ones pay for an order.
+# Most keys occur once: for those any_value is exact and cheap. Only the contested ones pay for an order.
 _DROP_DUPLICATES = """
 CREATE OR REPLACE TEMP VIEW seen_part AS FROM seen WHERE {part};
 
 CREATE OR REPLACE TEMP TABLE grouped AS
-SELECT location_id, sensor_id, measured_at, count(*) AS copies,
-       any_value(temperature) AS temperature, any_value(delivery) AS delivery
+SELECT {key}, count(*) AS copies, any_value(temperature) AS temperature, any_value(delivery) AS delivery
 FROM incoming WHERE measured_at >= {earliest} AND {part}
-GROUP BY location_id, sensor_id, measured_at;
+GROUP BY {key};
 
 INSERT INTO fresh
-SELECT sensor_id, location_id, temperature, measured_at, delivery
-FROM grouped ANTI JOIN seen_part USING (location_id, sensor_id, measured_at)
+SELECT {key}, temperature, delivery
+FROM grouped ANTI JOIN seen_part USING ({key})
 WHERE copies = 1;
 
 CREATE OR REPLACE TEMP TABLE contested AS
 SELECT *, row_number() OVER (
-    PARTITION BY location_id, sensor_id, measured_at ORDER BY queued_at_ms, temperature, delivery
+    PARTITION BY {key} ORDER BY queued_at_ms, temperature, delivery
 ) AS rank
 FROM (
     SELECT incoming.* FROM incoming
     SEMI JOIN (
-        SELECT location_id, sensor_id, measured_at FROM grouped WHERE copies > 1
+        SELECT {key} FROM grouped WHERE copies > 1
         UNION ALL
-        SELECT location_id, sensor_id, measured_at FROM grouped SEMI JOIN seen_part
-            USING (location_id, sensor_id, measured_at)
-    ) USING (location_id, sensor_id, measured_at)
-    ANTI JOIN seen_part USING (location_id, sensor_id, measured_at, delivery)
-    QUALIFY delivery IS NULL OR row_number() OVER (PARTITION BY location_id, sensor_id, measured_at, delivery) = 1
+        SELECT {key} FROM grouped SEMI JOIN seen_part USING ({key})
+    ) USING ({key})
+    ANTI JOIN seen_part USING ({key}, delivery)
+    QUALIFY delivery IS NULL OR row_number() OVER (PARTITION BY {key}, delivery) = 1
 );
 
 CREATE OR REPLACE TEMP TABLE winners AS
-FROM contested ANTI JOIN (FROM seen_part WHERE counted) AS kept USING (location_id, sensor_id, measured_at)
-WHERE rank = 1;
+FROM contested ANTI JOIN (FROM seen_part WHERE counted) AS kept USING ({key}) WHERE rank = 1;
 
-INSERT INTO fresh SELECT sensor_id, location_id, temperature, measured_at, delivery FROM winners;
+INSERT INTO fresh SELECT {key}, temperature, delivery FROM winners;
 
 INSERT INTO dropped
-SELECT sensor_id, location_id, contested.temperature, measured_at, contested.delivery,
+SELECT {key}, contested.temperature, contested.delivery,
        if(contested.temperature <> kept.temperature, 'conflict', 'duplicate')
 FROM contested JOIN (
-    SELECT location_id, sensor_id, measured_at, temperature, false AS is_new FROM seen_part WHERE counted
+    SELECT {key}, temperature, false AS is_new FROM seen_part WHERE counted
     UNION ALL
-    SELECT location_id, sensor_id, measured_at, temperature, true AS is_new FROM winners
-) AS kept USING (location_id, sensor_id, measured_at)
+    SELECT {key}, temperature, true AS is_new FROM winners
+) AS kept USING ({key})
 WHERE NOT (kept.is_new AND rank = 1);
 
 INSERT INTO dropped
-SELECT sensor_id, location_id, temperature, measured_at, delivery, 'late'
-FROM incoming ANTI JOIN seen_part USING (location_id, sensor_id, measured_at, delivery)
+SELECT {key}, temperature, delivery, 'late'
+FROM incoming ANTI JOIN seen_part USING ({key}, delivery)
 WHERE measured_at < {earliest} AND {part}
-QUALIFY delivery IS NULL OR row_number() OVER (PARTITION BY location_id, sensor_id, measured_at, delivery) = 1;
+QUALIFY delivery IS NULL OR row_number() OVER (PARTITION BY {key}, delivery) = 1;
 """
 
 
@@ -183,10 +184,10 @@ def write_seen(connection: duckdb.DuckDBPyConnection, hours: list[str], folder: 
         copied = connection.execute(
             f"""
             COPY (
-                SELECT location_id, sensor_id, measured_at, temperature, delivery, true AS counted
+                SELECT {_KEY}, temperature, delivery, true AS counted
                 FROM fresh WHERE measured_at >= $start AND measured_at < $end
                 UNION ALL
-                SELECT location_id, sensor_id, measured_at, temperature, delivery, false AS counted
+                SELECT {_KEY}, temperature, delivery, false AS counted
                 FROM dropped WHERE measured_at >= $start AND measured_at < $end AND delivery IS NOT NULL
             ) TO '{file}' (FORMAT parquet, COMPRESSION zstd)
             """,

@@ -1,13 +1,23 @@
 """DuckDB as receiver and reporter use it: bounded memory, spilling to a scratch folder, nothing from the network."""
 
 import functools
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from uuid import uuid4
 
 import duckdb
+
+# A list of files as a parameter, given by `as_files`: for each value in a list that is one, DuckDB would search the
+# whole Python path for pandas.
+FILES = "?::JSON::VARCHAR[]"
+
+
+def as_files(files: Iterable[Path]) -> str:
+    """Return the value of the parameter FILES."""
+    return json.dumps([str(file) for file in files])
 
 
 @contextmanager

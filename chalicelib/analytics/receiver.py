@@ -19,7 +19,7 @@ from chalicelib.analytics.duckdb_session import duckdb_session
 from chalicelib.analytics.workflow import LocationTask, ReportAnswer, RunAnswer, RunRequest, S3Input, SqsInput
 from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ObjectNotFoundError
-from chalicelib.fields import CLOCK_SKEW_MAX
+from chalicelib.fields import CLOCK_SKEW_MAX, format_time
 from chalicelib.landing import LANDING_PREFIX, QUARANTINE_PREFIX, encode_landing, salvage_landing
 from chalicelib.ledger import NO_MANIFEST, Counts, Ledger, Manifest, manifest_key, report_key, state_key
 from chalicelib.object_store import ObjectStore
@@ -128,14 +128,14 @@ class Receiver:
         counts = sum((partition.counts for partition in prepared.partitions), Counts(invalid=prepared.invalid))
         manifest = Manifest(
             run_id=request.run_id,
-            created_at=request.started_at,
+            created_at=format_time(request.started_at),
             previous_run_id=previous.run_id,
             landing=keys if isinstance(request.input, SqsInput) else [],
             locations_key=locations_key,
             locations=len(tasks),
             reports=previous.reports | {task.location_id: task.report_key for task in tasks},
             seen=_seen_keys(previous, prepared.remembered, attempt, prepared.seen_hours),
-            watermark=prepared.watermark,
+            watermark=format_time(prepared.watermark),
             counts=counts,
             totals=previous.totals + counts,
             broken_sensors=broken,
@@ -149,7 +149,7 @@ class Receiver:
         """Upload what is new, a file for each location, and what of it later runs must remember."""
         with duckdb_session(self._settings.duckdb_memory_limit_mb, self._scratch) as (connection, folder):
             invalid = self._load(connection, folder, request, keys)
-            watermark = deduplication.watermark(connection, previous.watermark)
+            watermark = deduplication.watermark(connection, datetime.fromisoformat(previous.watermark))
             earliest = deduplication.earliest_kept(
                 watermark, self._settings.history_hours, self._settings.window_minutes
             )

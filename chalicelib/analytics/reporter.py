@@ -1,6 +1,5 @@
 """The workflow's second function: minute means and moving averages of one location."""
 
-from datetime import UTC
 from pathlib import Path
 
 import duckdb
@@ -37,7 +36,7 @@ class Reporter:
             report = Report(
                 location_id=task.location_id,
                 run_id=request.run_id,
-                generated_at=format_time(request.started_at.astimezone(UTC)),
+                generated_at=format_time(request.started_at),
                 window_minutes=self._settings.window_minutes,
                 sensors=connection.execute("SELECT count(*) FROM sensors").fetchall()[0][0],
                 measurements=totals.measurements,

@@ -1,8 +1,8 @@
 """The receiver's input: landing objects, or a static file, become the table `incoming`.
 
-Its columns: sensor_id, location_id, temperature (°C), measured_at (UTC, to the
-millisecond), queued_at_ms (ms since the epoch) and
-delivery, which two copies of the same queue message have in common. A static file has neither of the last two.
+Its columns: sensor_id, location_id, temperature (°C), measured_at (UTC, to the millisecond), queued_at_ms (ms since
+the epoch) and delivery, which two copies of the same queue message have in common. A static file has neither of the
+last two.
 """
 
 from datetime import datetime
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from chalicelib.analytics.duckdb_session import FILES, as_files
 from chalicelib.errors import ValidationError
 from chalicelib.thermistor import TEMPERATURE_MAX_CELSIUS
 from chalicelib.validation import shorten
@@ -51,9 +52,9 @@ def load_landing(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> No
         INSERT INTO incoming
         SELECT sensor_id, location_id, temperature + 0.0 AS temperature, timestamp AS measured_at,
                queued_at_ms, delivery
-        FROM read_json(?, columns = {_LANDING_COLUMNS}, format = 'newline_delimited')
+        FROM read_json({FILES}, columns = {_LANDING_COLUMNS}, format = 'newline_delimited')
         """,
-        [[str(file) for file in files]],
+        [as_files(files)],
     )
 
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from msgspec import structs
 
 from chalicelib.api import dashboard
-from chalicelib.api.report_reader import RunOutline
+from chalicelib.fields import format_time
 from tests.factories import SETTINGS
 
 # As behind API Gateway, where the stage's name comes before every path.
@@ -51,21 +51,25 @@ class StubApi:
         """Let it know of a run with a report for each location."""
         counts = {"measurements": 1200 * len(averages), "duplicates": 3, "conflicts": 1, "late": 2, "invalid": 0}
         self.locations = [
-            {"location_id": name, "last_timestamp": _iso(_START + timedelta(minutes=29)), "moving_average": average}
+            {
+                "location_id": name,
+                "last_timestamp": format_time(_START + timedelta(minutes=29)),
+                "moving_average": average,
+            }
             for name, average in averages.items()
         ]
         self.reports = {
             name: {
-                "location_id": name, "run_id": run_id, "generated_at": _iso(_START), "window_minutes": 5, "sensors": 25,
+                "location_id": name, "run_id": run_id, "generated_at": format_time(_START), "window_minutes": 5, "sensors": 25,
                 "measurements": 1200, "duplicates": 3, "conflicts": 1, "late": 2, "minutes": _minutes(average),
             }
             for name, average in averages.items()
         }  # fmt: skip
         self.run = {
-            "run_id": run_id, "previous_run_id": None, "started_at": _iso(_START + timedelta(hours=1)),
+            "run_id": run_id, "previous_run_id": None, "started_at": format_time(_START + timedelta(hours=1)),
             "locations": len(averages), "counts": counts, "totals": counts, "quarantined": 4,
             "newly_broken_sensors": 5, "broken_sensors": 17,
-            "latest_measurement": _iso(_START), "status_below_celsius": LIMITS,
+            "latest_measurement": format_time(_START), "status_below_celsius": LIMITS,
         }  # fmt: skip
 
     def limit_token(self, *locations: str) -> None:
@@ -105,14 +109,10 @@ def _location_of(path: str) -> str:
     return unquote(path.removeprefix("locations/").removesuffix("/report"))
 
 
-def _iso(time: datetime) -> str:
-    return f"{time:%Y-%m-%dT%H:%M:%SZ}"
-
-
 def _minutes(average: float, count: int = 30) -> list[dict[str, Any]]:
     return [
         {
-            "timestamp": _iso(_START + timedelta(minutes=number)),
+            "timestamp": format_time(_START + timedelta(minutes=number)),
             "count": 40,
             "mean": average + 3 * math.sin(number),
             "min": average - 9,

@@ -104,7 +104,7 @@ def test_what_is_set_aside_is_in_quarantine_with_the_reason(account: Account) ->
     (content,) = account.set_aside()
     assert content["body"] == "rubbish"
     assert content["reasons"] == ["dead letter: not JSON"]
-    assert content["quarantined_at"] == "2026-01-31T09:00:00Z"
+    assert content["quarantined_at"] == "2026-01-31T09:00:00.000Z"
 
 
 def test_no_more_messages_are_taken_than_the_limit_says(account: Account) -> None:

@@ -103,17 +103,25 @@ def test_a_measurement_up_to_the_accepted_clock_skew_lands(buffer):
     assert buffer.store([message(text)]) == Buffered(measurements=1, quarantined_messages=0)
 
 
+def test_a_timestamp_with_an_offset_lands_as_utc(buffer, store):
+    buffer.store([message(body(measurement_fields(timestamp="2026-03-01T12:30:00+02:00")))])
+    assert lines(store)[0]["timestamp"] == "2026-03-01T10:30:00.000Z"
+
+
 @pytest.mark.parametrize(
-    ("sent", "landed"),
+    ("timestamp", "kept"),
     [
-        ("2026-03-01T12:30:00+02:00", "2026-03-01T10:30:00.000Z"),
-        ("2026-03-01T10:30:00.123999Z", "2026-03-01T10:30:00.123Z"),
-        ("2026-03-01T10:30:00.0009Z", "2026-03-01T10:30:00.000Z"),
+        ("2026-03-01T11:59:59Z", "2026-03-01T11:59:59.000Z"),
+        ("2026-03-01T11:59:59.5Z", "2026-03-01T11:59:59.500Z"),
+        ("2026-03-01T11:59:59.1239Z", "2026-03-01T11:59:59.123Z"),
+        ("2026-03-01T11:59:59.9999999Z", "2026-03-01T11:59:59.999Z"),
+        ("2026-03-01T13:59:59.999999999+02:00", "2026-03-01T11:59:59.999Z"),
+        ("1970-01-01T00:00:00.0009Z", "1970-01-01T00:00:00.000Z"),
     ],
 )
-def test_a_timestamp_lands_in_utc_cut_to_the_millisecond(buffer, store, sent, landed):
-    buffer.store([message(body(measurement_fields(timestamp=sent)))])
-    assert lines(store)[0]["timestamp"] == landed
+def test_a_timestamp_is_cut_to_the_millisecond_and_lands_with_three_digits(buffer, store, timestamp, kept):
+    assert buffer.store([message(body(measurement_fields(timestamp=timestamp)))]) == Buffered(1, 0)
+    assert lines(store)[0]["timestamp"] == kept
 
 
 def test_good_measurements_land_before_bad_messages_are_set_aside(buffer, store):

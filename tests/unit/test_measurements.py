@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import ValidationError
+from chalicelib.fields import to_milliseconds
 from chalicelib.ingest.measurement_queue import pack
 from chalicelib.measurements import Measurement, decode_measurements
 from chalicelib.thermistor import Status
@@ -21,7 +22,7 @@ MEASUREMENTS = st.builds(
     location_id=IDS,
     temperature=st.floats(-273.15, 999_999),
     status=st.sampled_from(list(Status)),
-    timestamp=st.datetimes(timezones=st.just(UTC)),
+    timestamp=st.datetimes(timezones=st.just(UTC)).map(to_milliseconds),
     value=st.floats(1.0, 20_000.0),
 )
 

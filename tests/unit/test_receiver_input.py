@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import sys
+from types import SimpleNamespace
 from uuid import UUID
 
 import duckdb
@@ -9,8 +11,9 @@ import msgspec
 import pytest
 
 from chalicelib.analytics.deduplication import write_partitions
-from chalicelib.analytics.workflow import RunAnswer, RunRequest
+from chalicelib.analytics.workflow import RunAnswer, RunRequest, SqsInput
 from chalicelib.errors import ObjectNotFoundError, ValidationError
+from chalicelib.fields import format_time
 from chalicelib.landing import encode_landing, landing_key
 from chalicelib.ledger import NO_MANIFEST, Counts, Ledger, report_key, run_of_report
 from chalicelib.validation import convert
@@ -41,6 +44,32 @@ def test_a_message_delivered_twice_is_neither_counted_twice_nor_a_duplicate(play
     land(player, delivered, number=1)
     player.run("run-2", NOW)
     assert player.committed().totals == Counts(measurements=1)
+
+
+def test_one_delivery_is_of_one_location(player):
+    """Two messages may share the number, which has 32 bits."""
+    delivered = [msgspec.structs.replace(landed(location_id=location), delivery=5) for location in ("a", "b")]
+    land(player, *delivered)
+    player.run("run-1", NOW)
+    land(player, *delivered, msgspec.structs.replace(landed(location_id="c"), delivery=5), number=1)
+    player.run("run-2", NOW)
+    assert counts(player) == {"a": 1, "b": 1, "c": 1}
+    assert player.committed().totals == Counts(measurements=3)
+
+
+def test_no_module_is_searched_for_more_often_the_more_objects_there_are(player, monkeypatch):
+    """DuckDB tries to import pandas for what it is given."""
+    searched = []
+    finder = SimpleNamespace(find_spec=lambda name, path=None, target=None: searched.append(name))
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    searches = []
+    for run, objects in enumerate((1, 20, 20)):
+        for number in range(objects):
+            land(player, landed(f"{run}-{number}"), number=100 * run + number)
+        searched.clear()
+        player.process().receiver.receive(RunRequest(f"run-{run}", NOW, SqsInput()))
+        searches.append(len(searched))
+    assert searches[2] == searches[1] <= searches[0]
 
 
 def test_locations_with_odd_but_legal_ids_each_get_their_own_report(player):
@@ -194,7 +223,7 @@ def test_a_manifest_that_is_missing_is_not_found(player):
 
 
 def test_a_manifest_is_written_once_and_read_as_it_was_written(player):
-    manifest = msgspec.structs.replace(NO_MANIFEST, run_id="r", reports={"a": "k"}, watermark=NOW)
+    manifest = msgspec.structs.replace(NO_MANIFEST, run_id="r", reports={"a": "k"}, watermark=format_time(NOW))
     ledger = Ledger(LEDGER_TABLE, player.dynamodb, player.store)
     assert ledger.write_manifest(manifest) is True
     assert ledger.write_manifest(msgspec.structs.replace(manifest, landing=["x"])) is False

@@ -169,6 +169,29 @@ def test_an_offset_is_taken_off_and_a_time_without_one_is_utc(player):
     assert (counts.measurements, counts.duplicates) == (1, 3)
 
 
+FURTHER_DIGITS = ["2026-03-01T11:58:59.999Z", "2026-03-01T11:58:59.9999Z", "2026-03-01T11:58:59.999999999Z"]
+
+
+@pytest.mark.parametrize("type_", ["VARCHAR", "TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMPTZ"])
+def test_times_are_cut_to_the_millisecond_and_never_rounded(player, tmp_path, type_):
+    rows = [["1", "a", 1.0, time] for time in (*FURTHER_DIGITS, "1970-01-01T00:00:00.0009Z")]
+    for key, content in (
+        ("a.csv", csv(rows)),
+        ("a.parquet", parquet(tmp_path, rows, ("VARCHAR", "VARCHAR", "DOUBLE", type_))),
+    ):
+        counts, _ = prepared(player, content, key)
+        assert counts == Counts(measurements=1, duplicates=2, late=1), key
+        play(player, key, content)
+        assert [minute["timestamp"] for minute in report(player, "a")["minutes"]] == ["2026-03-01T11:58:00.000Z"]
+
+
+def test_sensors_of_two_locations_that_have_the_same_ids_are_counted_apart(player):
+    rows = [["1", location, temperature, ROWS[0][3]] for location in ("a", "b") for temperature in (1.0, 1.0, 2.0)]
+    counts, locations = prepared(player, csv(rows))
+    assert counts == Counts(measurements=2, duplicates=4, conflicts=2)
+    assert locations == {"a": 1, "b": 1}
+
+
 @pytest.mark.parametrize("missing", COLUMNS)
 def test_a_missing_column_is_named(player, tmp_path, missing):
     keep = [index for index, column in enumerate(COLUMNS) if column != missing]
