@@ -55,6 +55,6 @@ def to_milliseconds(time: datetime) -> datetime:
 
 
 def format_time(time: datetime) -> str:
-    """Write a UTC time as the contract does, RFC 3339 with three digits and `Z`: such texts sort as times."""
+    """Write a time as the contract does, in UTC with three digits and `Z`: such texts sort as times."""
     # In a fifth of the time that isoformat takes.
-    return f"{msgspec.json.encode(time)[1:20].decode()}.{time.microsecond // 1_000:03}Z"
+    return f"{msgspec.json.encode(time.astimezone(UTC))[1:20].decode()}.{time.microsecond // 1_000:03}Z"

@@ -1,13 +1,11 @@
 """The workflow's step between reports and commit: sums the run up, so that one read answers for all locations."""
 
 import logging
-from datetime import UTC
 
 import msgspec
 
 from chalicelib.analytics.workflow import SummaryRequest
 from chalicelib.errors import ObjectNotFoundError
-from chalicelib.fields import format_time
 from chalicelib.landing import QUARANTINE_PREFIX
 from chalicelib.ledger import NO_MANIFEST, Ledger, Manifest
 from chalicelib.object_store import ObjectStore
@@ -67,14 +65,14 @@ class Summarizer:
         return RunSummary(
             run_id=manifest.run_id,
             previous_run_id=None if _is_first(manifest) else manifest.previous_run_id,
-            started_at=format_time(manifest.created_at.astimezone(UTC)),
+            started_at=manifest.created_at,
             locations=manifest.locations,
             counts=manifest.counts,
             totals=manifest.totals,
             quarantined=len(self._store.list_keys(QUARANTINE_PREFIX)),
             newly_broken_sensors=manifest.newly_broken_sensors,
             broken_sensors=manifest.broken_sensors,
-            latest_measurement=format_time(manifest.watermark),
+            latest_measurement=manifest.watermark,
             status_below_celsius=self._limits,
         )
 

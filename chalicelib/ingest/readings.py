@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
 
 from msgspec import Meta, Struct
@@ -144,6 +144,6 @@ def parse_reading(delivery: Delivery, now: datetime, oldest_age: timedelta) -> R
         sensor_id=id_text("sensor_id", reading.sensor_id),
         location_id=location_id,
         resistance_ohm=reading.value,
-        timestamp=None if timestamp is None else format_time(timestamp.astimezone(UTC)),
+        timestamp=None if timestamp is None else format_time(timestamp),
         reading_id=reading.reading_id,
     )

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from msgspec import structs
 
 from chalicelib.api import dashboard
+from chalicelib.api.report_reader import RunOutline
 from chalicelib.fields import format_time
 from tests.factories import SETTINGS
 
@@ -60,8 +61,8 @@ class StubApi:
         ]
         self.reports = {
             name: {
-                "location_id": name, "run_id": run_id, "generated_at": format_time(_START), "window_minutes": 5, "sensors": 25,
-                "measurements": 1200, "duplicates": 3, "conflicts": 1, "late": 2, "minutes": _minutes(average),
+                "location_id": name, "run_id": run_id, "generated_at": format_time(_START), "window_minutes": 5,
+                "sensors": 25, "measurements": 1200, "duplicates": 3, "conflicts": 1, "late": 2, "minutes": _minutes(average),
             }
             for name, average in averages.items()
         }  # fmt: skip
