@@ -14,7 +14,7 @@ from tests.black_box import EVERY_OPERATION, ask
 from tests.functional.conftest import SIGNING_KEYS
 from tests.runs import commit_run
 
-# Of each operation, with valid and with invalid input: some hundreds of requests. 500 make it more than 10,000.
+# Of each operation, with valid and with invalid input: some hundreds of requests. 600 make it more than 10,000.
 EXAMPLES = int(os.environ.get("THERMONET_FUZZ_EXAMPLES", "12"))
 KNOWN = {"location_id": "greenhouse-1", "sensor_id": "7"}
 TOKENS = {

@@ -96,5 +96,5 @@ def test_a_hundred_calibrations_end_before_their_function_however_slow_each_call
     clock = slow_down(call_seconds)
     began = clock.now
     response = provision(stage, range(100))
-    assert response.status_code == (200 if call_seconds == 0.2 else 503)
+    assert response.status_code in ({200} if call_seconds == 0.2 else {200, 503})
     assert clock.now - began < FUNCTION_SECONDS
