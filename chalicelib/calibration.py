@@ -129,7 +129,7 @@ class Thermistors:
                 return given.thermistor
             except ValueError:
                 return None
-        return self._types.get(given or DEFAULT_TYPE)
+        return self._types.get(DEFAULT_TYPE if given is None else given)
 
     def parse(self, given: Any) -> SensorThermistor:
         """Check what a caller gives as a sensor's `thermistor`; raises ValidationError naming the field."""

@@ -107,7 +107,7 @@ def _decode(message: QueuedMessage, latest: datetime) -> tuple[list[LandedMeasur
     landed = []
     for index, measurement in enumerate(measurements):
         if not _EARLIEST <= measurement.timestamp <= latest:
-            reasons.append(f"timestamp: {format_time(measurement.timestamp)} is not between 1970 and now")
+            reasons.append(f"timestamp: {measurement.timestamp.isoformat()} is not between 1970 and now")
             continue
         fields = structs.asdict(measurement) | {"timestamp": to_milliseconds(measurement.timestamp)}
         delivery = zlib.crc32(f"{message.message_id}/{index}".encode())

@@ -28,7 +28,7 @@ def read_row(row: Row) -> Sensor:
     if len(row) == 2:  # noqa: PLR2004 - most rows have but their key and `broken`
         return BROKEN if row["broken"]["BOOL"] else WORKING
     text = row["thermistor"]["S"] if "thermistor" in row else None
-    return Sensor(row["broken"]["BOOL"], "retired" in row, text and _read_thermistor(text))
+    return Sensor(row["broken"]["BOOL"], "retired" in row, None if text is None else _read_thermistor(text))
 
 
 def write_change(table: str, key: str, was: Sensor | None, becomes: Sensor) -> Any:
@@ -65,4 +65,8 @@ def _attributes(sensor: Sensor) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1_000)
 def _read_thermistor(text: str) -> str | Calibration:
-    return msgspec.json.decode(text, type=str | Calibration)
+    try:
+        return msgspec.json.decode(text, type=str | Calibration)
+    except msgspec.DecodeError:
+        # As good as a type that there is not.
+        return text

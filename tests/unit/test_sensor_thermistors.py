@@ -9,6 +9,7 @@ from msgspec import structs
 
 from chalicelib.calibration import Calibration, Thermistors, ThermistorType
 from chalicelib.errors import ValidationError
+from chalicelib.ingest.sensors import read_row
 from chalicelib.thermistor import Coefficients, ResistanceRange, Thermistor
 from chalicelib.validation import convert
 from tests.factories import SETTINGS
@@ -121,6 +122,14 @@ OWN = Calibration(1.4e-3, 2.37e-4, 9.9e-8, 1.0, 20_000.0)
 def test_a_sensor_whose_row_names_no_curve_has_none(gone):
     assert THERMISTORS.curve_of(OWN)
     assert THERMISTORS.curve_of(gone) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ntc-10k", '{"a": 1}', "5", "null", '{"a":1,"b":1,"c":"x","min_ohm":1,"max_ohm":2}']
+)
+def test_a_row_that_somebody_has_edited_to_nonsense_names_no_curve(text):
+    row = {"sensor_id": {"S": "a/1"}, "broken": {"BOOL": False}, "thermistor": {"S": text}}
+    assert THERMISTORS.curve_of(read_row(row).thermistor) is None
 
 
 TYPE = {"title": "a", "accepted_resistance_ohm": {"min": 1, "max": 20_000}}
