@@ -20,7 +20,7 @@ from chalicelib.settings import LimitSettings
 
 # The counter of locations, and its attribute.
 _LOCATIONS = "locations"
-_FAILURES_MAX = 5
+_TRIES_MAX = 6
 
 
 class Refused(Struct, frozen=True):
@@ -81,13 +81,14 @@ class Registration:
         """
         self.known_locations.update(split_sensor_key(key)[0] for key in rows)
         task = _Task(self, wishes, rows)
-        failures = 0
+        tries, left = 0, 0
         while part := task.next_part():
-            failed = self.transactions.write(part.writes)
-            failures = failures + 1 if failed else 0
-            if failures > _FAILURES_MAX:
+            # A failure after which fewer are left has told what they are: only the same again and again is no progress.
+            tries = tries + 1 if task.left == left else 1
+            left = task.left
+            if tries > _TRIES_MAX:
                 raise ServiceUnavailableError("the registry's sensors are being changed by others, try again")
-            if failed:
+            if failed := self.transactions.write(part.writes):
                 task.learn(part, failed)
             else:
                 task.settle(part)
@@ -97,12 +98,11 @@ class Registration:
 
 
 class _Part(Struct, frozen=True):
-    """A transaction: its writes, and what each is about, a sensor's key or a counter's name."""
+    """A transaction: a write for each key, then one for each location that grows, then that of the new locations."""
 
     keys: list[str]
     growth: Counter[str]
     new_locations: list[str]
-    subjects: list[str]
     writes: list[Any]
 
 
@@ -115,11 +115,18 @@ class _Task:
         self._rows: dict[str, Sensor | None] = {key: rows.get(key) for key in wishes}
         self._wishes = dict(wishes)
         self._open = sorted(wishes)
+        # Locations that were not there when a transaction failed; of the others, nobody knows before they are tried.
+        self._absent: set[str] = set()
         # What the counters say at least.
         self._sensors: Counter[str] = Counter()
         self._locations = 0
         self.outcomes: dict[str, Sensor | Refused] = {}
         self.refused = 0
+
+    @property
+    def left(self) -> int:
+        """How many wishes are open."""
+        return len(self._open)
 
     def next_part(self) -> _Part | None:
         """Return the next transaction, None when nothing is left to write."""
@@ -147,23 +154,28 @@ class _Task:
         self._sensors.update(part.growth)
         self._locations += len(part.new_locations)
         self._registration.known_locations.update(part.new_locations)
+        self._absent.difference_update(part.new_locations)
 
     def learn(self, part: _Part, failed: Mapping[int, Row | None]) -> None:
         """Take note of the rows that a transaction failed on."""
+        locations = list(part.growth)
+        self._absent.update(part.new_locations)
         for place, row in failed.items():
-            subject = part.subjects[place]
-            if subject in self._rows:
-                self._rows[subject] = read_row(row) if row else None
-            elif subject == _LOCATIONS:
-                self._locations = int(row[_LOCATIONS]["N"]) if row else 0
+            counter = place - len(part.keys)
+            if counter < 0:
+                self._rows[part.keys[place]] = read_row(row) if row else None
+            elif counter < len(locations):
+                self._learn_count(locations[counter], row)
             else:
-                location_id = subject.removeprefix(location_counter(""))
-                known = self._registration.known_locations
-                if row is None:
-                    known.discard(location_id)
-                else:
-                    known.add(location_id)
-                    self._sensors[location_id] = int(row["sensors"]["N"])
+                self._locations = int(row[_LOCATIONS]["N"]) if row else 0
+
+    def _learn_count(self, location_id: str, row: Row | None) -> None:
+        if row is None:
+            self._registration.known_locations.discard(location_id)
+        else:
+            self._registration.known_locations.add(location_id)
+            self._absent.discard(location_id)
+            self._sensors[location_id] = int(row["sensors"]["N"])
 
     def _after(self, key: str) -> Sensor:
         return self._wishes[key].fulfil(self._rows[key])
@@ -187,47 +199,43 @@ class _Task:
         """Refuse what would exceed a limit as far as is known; what is not known fails in its transaction."""
         sensors = self._sensors.copy()
         new_locations: set[str] = set()
-        for key in self._open:
+        for key in filter(self._is_limited, self._open):
             location_id = split_sensor_key(key)[0]
-            sensors[location_id] += self._growth(key)
-            if not self._is_limited(key):
-                continue
-            if location_id not in self._registration.known_locations:
-                new_locations.add(location_id)
-            if self._locations + len(new_locations) > self._limits.locations:
-                new_locations.discard(location_id)
+            is_new = location_id in self._absent and location_id not in new_locations
+            if is_new and self._locations + len(new_locations) >= self._limits.locations:
                 reason = f"location_id: no more than {self._limits.locations} locations (limits.locations)"
-            elif sensors[location_id] > self._limits.sensors_per_location:
+            elif sensors[location_id] >= self._limits.sensors_per_location:
                 limit = self._limits.sensors_per_location
                 reason = f"sensor_id: no more than {limit} sensors at a location (limits.sensors_per_location)"
             else:
+                sensors[location_id] += 1
+                if is_new:
+                    new_locations.add(location_id)
                 continue
-            sensors[location_id] -= 1
             self.refused += 1
             self.outcomes[key] = Refused(reason)
         self._open = [key for key in self._open if key not in self.outcomes]
 
     def _part(self, keys: list[str], growth: Counter[str]) -> _Part:
         table = self._registration.registry_table
-        limited = {split_sensor_key(key)[0] for key in keys if self._is_limited(key)}
-        new = [one for one in growth if one in limited and one not in self._registration.known_locations]
+        # What is limited comes first: beyond the limit is then only what may be.
+        limited = Counter(split_sensor_key(key)[0] for key in keys if self._is_limited(key))
+        new = [one for one in limited if one not in self._registration.known_locations]
         writes = [write_change(table, key, self._rows[key], self._after(key)) for key in keys]
         for location_id, number in growth.items():
-            condition = self._condition(location_id, number, limited, new)
+            condition = self._condition(location_id, limited[location_id], new)
             writes.append(self._raise(location_counter(location_id), "sensors", number, condition))
         if new:
-            room = f"attribute_not_exists({_LOCATIONS}) OR {_LOCATIONS} <= :room", self._limits.locations - len(new)
-            writes.append(self._raise(_LOCATIONS, _LOCATIONS, len(new), room))
-        subjects = [*keys, *map(location_counter, growth), _LOCATIONS]
-        return _Part(keys, growth, new, subjects, writes)
+            room = self._limits.locations - len(new)
+            first = f"attribute_not_exists({_LOCATIONS}) OR " if room >= 0 else ""
+            writes.append(self._raise(_LOCATIONS, _LOCATIONS, len(new), (f"{first}{_LOCATIONS} <= :room", room)))
+        return _Part(keys, growth, new, writes)
 
-    def _condition(self, location_id: str, number: int, limited: set[str], new: list[str]) -> tuple[str, int | None]:
+    def _condition(self, location_id: str, limited: int, new: list[str]) -> tuple[str, int | None]:
         """Return on which condition a location's count changes, if any, with the most that it may be before."""
         if location_id in new:
             return "attribute_not_exists(id)", None
-        return (
-            ("sensors <= :room", self._limits.sensors_per_location - number) if location_id in limited else ("", None)
-        )
+        return ("sensors <= :room", self._limits.sensors_per_location - limited) if limited else ("", None)
 
     def _raise(self, counter: str, name: str, number: int, condition: tuple[str, int | None]) -> Any:
         expression, room = condition

@@ -186,3 +186,56 @@ def test_a_sensor_that_others_change_all_the_time_is_given_up(monkeypatch):
     monkeypatch.setattr(dynamodb, "transact_write_items", flip_before)
     with pytest.raises(ServiceUnavailableError, match="changed by others, try again"):
         registry.change({"a/1": Wish("ntc-10k")})
+
+
+def test_a_new_sensor_gets_the_last_place_beside_one_that_a_reading_brings_back():
+    dynamodb, limits = new_table(), LimitSettings(locations=1, sensors_per_location=2)
+    registry = new_registry(dynamodb, limits)
+    registry.see(["a/1", "a/3"])
+    registry.change({"a/3": RETIRED})
+    assert registry.see(["a/2", "a/3"]) == {"a/2": Sensor(), "a/3": Sensor()}
+    assert counted(dynamodb) == really(dynamodb) == (1, {"location/a": 3})
+
+
+def test_a_limit_of_locations_lowered_below_what_there_are_keeps_no_sensor_out_of_these():
+    dynamodb = new_table()
+    new_registry(dynamodb).see(["a/1", "b/1", "c/1"])
+    seen = new_registry(dynamodb, LimitSettings(locations=2, sensors_per_location=5)).see(["a/1", "a/2", "d/1"])
+    assert [key for key, outcome in seen.items() if isinstance(outcome, Refused)] == ["d/1"]
+
+
+def test_only_new_locations_meet_a_limit_of_locations_however_many_a_process_does_not_know():
+    dynamodb, limits = new_table(), LimitSettings(locations=200, sensors_per_location=5)
+    new_registry(dynamodb, limits).see(keys_of([1] * 200, prefix="known"))
+    new = [*keys_of([2] * 200, prefix="known"), *keys_of([1] * 50, prefix="a-new")]
+    seen = new_registry(dynamodb, limits).see(new)
+    assert {key for key, outcome in seen.items() if isinstance(outcome, Refused)} == set(keys_of([1] * 50, "a-new"))
+
+
+def test_as_many_full_locations_as_a_batch_holds_refuse_their_sensors():
+    dynamodb, limits = new_table(), LimitSettings(locations=500, sensors_per_location=1)
+    new_registry(dynamodb, limits).see(keys_of([1] * 500))
+    seen = new_registry(dynamodb, limits).see(f"{key}-more" for key in keys_of([1] * 500))
+    assert all(isinstance(outcome, Refused) for outcome in seen.values())
+
+
+def test_a_batch_that_another_process_registers_meanwhile_is_taken(monkeypatch):
+    dynamodb, keys = new_table(), keys_of([1] * 500)
+    registry = new_registry(dynamodb)
+    find_all = registry.find_all
+
+    def find_before_the_other(asked):
+        found = find_all(asked)
+        new_registry(dynamodb).see(keys)
+        return found
+
+    monkeypatch.setattr(registry, "find_all", find_before_the_other)
+    assert registry.see(keys) == dict.fromkeys(keys, Sensor())
+    assert counted(dynamodb) == really(dynamodb)
+
+
+def test_a_sensor_may_be_called_what_the_counter_of_another_location_is():
+    dynamodb = new_table()
+    new_registry(dynamodb).see(["5/1"])
+    assert new_registry(dynamodb).see(["5/2", "location/5"]) == {"5/2": Sensor(), "location/5": Sensor()}
+    assert counted(dynamodb) == really(dynamodb)
