@@ -36,14 +36,16 @@ def write_change(table: str, key: str, was: Sensor | None, becomes: Sensor) -> A
 
     Only if it still is so: retired, not retired, or not there. Whether it is broken is left to whoever latches it.
     """
-    wished = _attributes(becomes)
     common = {"TableName": table, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
     if was is None:
-        item = {"sensor_id": {"S": key}, "broken": {"BOOL": False}, **wished}
+        item = {"sensor_id": {"S": key}, "broken": {"BOOL": False}, **_attributes(becomes)}
         return {"Put": {**common, "Item": item, "ConditionExpression": "attribute_not_exists(sensor_id)"}}
-    unwished = [name for name in ("retired", "thermistor") if name not in wished]
-    expressions = [f"SET {', '.join(f'{name} = :{name}' for name in wished)}"] if wished else []
-    expressions += [f"REMOVE {', '.join(unwished)}"] if unwished else []
+    # Nothing else, for others may have changed that meanwhile.
+    old, new = _attributes(was), _attributes(becomes)
+    changed = {name: value for name, value in new.items() if old.get(name) != value}
+    removed = [name for name in old if name not in new]
+    expressions = [f"SET {', '.join(f'{name} = :{name}' for name in changed)}"] if changed else []
+    expressions += [f"REMOVE {', '.join(removed)}"] if removed else []
     retired = "attribute_exists(retired)" if was.retired else "attribute_not_exists(retired)"
     update = {
         **common,
@@ -51,7 +53,7 @@ def write_change(table: str, key: str, was: Sensor | None, becomes: Sensor) -> A
         "UpdateExpression": " ".join(expressions),
         "ConditionExpression": f"attribute_exists(sensor_id) AND {retired}",
     }
-    values = {f":{name}": value for name, value in wished.items()}
+    values = {f":{name}": value for name, value in changed.items()}
     # DynamoDB refuses an empty map of values.
     return {"Update": update | ({"ExpressionAttributeValues": values} if values else {})}
 

@@ -239,3 +239,20 @@ def test_a_sensor_may_be_called_what_the_counter_of_another_location_is():
     new_registry(dynamodb).see(["5/1"])
     assert new_registry(dynamodb).see(["5/2", "location/5"]) == {"5/2": Sensor(), "location/5": Sensor()}
     assert counted(dynamodb) == really(dynamodb)
+
+
+def test_who_retires_a_sensor_keeps_the_calibration_that_somebody_else_gives_it_meanwhile(monkeypatch):
+    dynamodb = new_table()
+    registry = new_registry(dynamodb)
+    registry.change({"a/1": Wish("ntc-10k")})
+    find_all = registry.find_all
+    calibration = Calibration(1e-3, 2e-4, 1e-7, 1.0, 1e5)
+
+    def find_before_the_other(asked):
+        found = find_all(asked)
+        new_registry(dynamodb).change({"a/1": Wish(calibration)})
+        return found
+
+    monkeypatch.setattr(registry, "find_all", find_before_the_other)
+    registry.change({"a/1": RETIRED})
+    assert new_registry(dynamodb).find("a/1") == Sensor(retired=True, thermistor=calibration)
