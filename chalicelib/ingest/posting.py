@@ -1,6 +1,7 @@
 """The use case behind POST /readings: a reading or a batch becomes temperatures, statuses and measurements."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import count
@@ -188,16 +189,14 @@ class _ServerTimes:
     def __init__(self, readings: Sequence[Reading], now: datetime) -> None:
         self._readings = readings
         self._now = now
+        # After the last one, so that a batch of one sensor's readings does not try all times again for each.
+        self._milliseconds: dict[str, Iterator[int]] = defaultdict(count)
 
     @cached_property
-    def _taken(self) -> set[tuple[str, str | None]]:
+    def _given(self) -> set[tuple[str, str | None]]:
         return {(reading.key, reading.timestamp) for reading in self._readings}
 
     def next_for(self, key: str) -> str:
         """Return the first time that no other reading of the sensor has."""
-        for milliseconds in count():
-            time = format_time(self._now + timedelta(milliseconds=milliseconds))
-            if (key, time) not in self._taken:
-                break
-        self._taken.add((key, time))
-        return time
+        times = (format_time(self._now + timedelta(milliseconds=one)) for one in self._milliseconds[key])
+        return next(time for time in times if (key, time) not in self._given)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from chalicelib.errors import ServiceUnavailableError, ValidationError
 from chalicelib.fields import format_time, sensor_key
+from chalicelib.ingest import posting
 from tests.contracts import REGISTRY_TABLE
 from tests.factories import MINUTE, NOW, posted, queued
 from tests.fakes import service_error
@@ -129,6 +130,13 @@ def test_the_server_times_of_one_sensor_in_a_batch_are_a_millisecond_apart(servi
     assert answer["accepted"] == 5
     assert [one["timestamp"] for one in answer["results"]] == times
     assert [one["timestamp"] for one in service.sqs.measurements()] == times
+
+
+def test_server_times_cost_a_large_batch_of_one_sensor_no_more_than_one_of_many(service, monkeypatch):
+    written = []
+    monkeypatch.setattr(posting, "format_time", lambda time: written.append(time) or format_time(time))
+    service.post_batch(*[posted()] * 500)
+    assert len(written) == 500
 
 
 def test_a_reading_repeated_in_a_batch_is_taken_once_and_answered_twice(service):
