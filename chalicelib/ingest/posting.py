@@ -164,15 +164,18 @@ class Ingest:
         for reading in readings:
             key = reading.key
             sensor = seen[key]
-            curve = None if isinstance(sensor, Refused) else self._thermistors.curve_of(sensor.thermistor)
-            if isinstance(sensor, Refused) or curve is None:
-                outcomes.append(sensor if isinstance(sensor, Refused) else _unknown_type(sensor))
+            if isinstance(sensor, Refused):
+                outcomes.append(sensor)
                 continue
             is_broken = sensor.broken or key in newly_broken
-            if not is_broken and not curve.accepts(reading.resistance_ohm):
+            curve = None if is_broken else self._thermistors.curve_of(sensor.thermistor)
+            if curve is None and not is_broken:
+                outcomes.append(_unknown_type(sensor))
+                continue
+            if curve and not curve.accepts(reading.resistance_ohm):
                 newly_broken[key] = None
-                is_broken = True
-            temperature = None if is_broken else curve.temperature_celsius(reading.resistance_ohm)
+                curve = None
+            temperature = curve.temperature_celsius(reading.resistance_ohm) if curve else None
             status = Status.BROKEN if temperature is None else self._status_limits.status_of(temperature)
             timestamp = reading.timestamp or times.next_for(key)
             outcomes.append(Answer(reading.sensor_id, reading.location_id, temperature, status, timestamp))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from chalicelib.errors import ServiceUnavailableError, ValidationError
 from chalicelib.fields import format_time, sensor_key
 from chalicelib.ingest import posting
-from tests.contracts import REGISTRY_TABLE
+from chalicelib.ingest.registration import Wish
+from tests.contracts import REGISTRY_TABLE, new_registry
 from tests.factories import MINUTE, NOW, posted, queued
 from tests.fakes import service_error
 from tests.posting_service import TIME, TOO_HIGH_OHM, PostingService, answer_to, temperature_of
@@ -137,6 +138,20 @@ def test_server_times_cost_a_large_batch_of_one_sensor_no_more_than_one_of_many(
     monkeypatch.setattr(posting, "format_time", lambda time: written.append(time) or format_time(time))
     service.post_batch(*[posted()] * 500)
     assert len(written) == 500
+
+
+def test_a_type_that_the_settings_have_no_more_stops_its_own_sensors_and_no_neighbour(service):
+    service.registry.change({"a/1": Wish("ntc-5k")})
+    answer = service.post_batch(posted(timestamp=TIME), posted(sensor_id=2, timestamp=TIME))
+    reason = "readings[0].sensor_id: the settings have no thermistor 'ntc-5k' (thermistors) any more"
+    assert answer["results"] == [{"error": reason}, answer_to("2")]
+
+
+def test_a_broken_sensor_is_answered_as_such_whatever_its_type(service):
+    service.registry.change({"a/1": Wish("ntc-5k")})
+    new_registry(service.dynamodb).latch_all(["a/1"])
+    answer = service.post_batch(posted(timestamp=TIME))
+    assert answer["results"] == [answer_to(temperature=None, status="BROKEN")]
 
 
 def test_a_reading_repeated_in_a_batch_is_taken_once_and_answered_twice(service):
