@@ -124,7 +124,7 @@ def _steps_on(console: Console) -> Iterator[Callable[[str], None]]:
 
 
 def _greet(console: Console, cloud: Cloud) -> None:
-    reading = '{"sensor_id":"a1","location_id":"a","value":2000}'
+    reading = '{"sensor_id":1,"location_id":"a","value":2000}'
     text = f"""
 API        {cloud.api_url}
 Dashboard  {cloud.dashboard_link}

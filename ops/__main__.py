@@ -50,12 +50,7 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     token = commands.add_parser("token", help="mint a bearer token")
     token.add_argument("--stage", default=environment.get("THERMONET_STAGE", "dev"))
     token.add_argument("--subject", default="", help="whom the token is for")
-    token.add_argument(
-        "--location",
-        action="append",
-        metavar="ID",
-        help="may be repeated; without it: to write readings and read reports",
-    )
+    token.add_argument("--location", action="append", metavar="ID", help="may be repeated; without it: all")
     token.add_argument(
         "--scope",
         action="append",
