@@ -129,7 +129,7 @@ def generate(folder: Path, rows: int, hour: int, locations: int) -> None:
                 SELECT (i % {sensors})::VARCHAR AS sensor_id, (i % {locations})::VARCHAR AS location_id,
                        20 + 80 * random() AS temperature, 'OK' AS status,
                        strftime(TIMESTAMP '2026-01-30 00:00:00' + to_hours({hour})
-                                + to_microseconds(i * {HOUR_SECONDS}000000 // {rows}), '%Y-%m-%dT%H:%M:%S.%fZ')
+                                + to_microseconds(i * {HOUR_SECONDS}000000 // {rows}), '%Y-%m-%dT%H:%M:%S.%gZ')
                        AS timestamp,
                        1 + 19999 * random() AS value,
                        1769846400000 + i // 1000 AS queued_at_ms,

@@ -18,7 +18,7 @@ from chalicelib.landing import encode_landing, landing_key
 from chalicelib.ledger import NO_MANIFEST, Counts, Ledger, report_key, run_of_report
 from chalicelib.validation import convert
 from tests.contracts import LEDGER_TABLE
-from tests.factories import NOW, ODD_IDS, landed
+from tests.factories import HOUR, NOW, ODD_IDS, landed
 from tests.runs import counts, land, new_player
 
 
@@ -48,13 +48,19 @@ def test_a_message_delivered_twice_is_neither_counted_twice_nor_a_duplicate(play
 
 def test_one_delivery_is_of_one_location(player):
     """Two messages may share the number, which has 32 bits."""
-    delivered = [msgspec.structs.replace(landed(location_id=location), delivery=5) for location in ("a", "b")]
-    land(player, *delivered)
+
+    def everywhere(delivery, **fields):
+        return [msgspec.structs.replace(landed(location_id=one, **fields), delivery=delivery) for one in ("a", "b")]
+
+    land(player, *everywhere(5))
     player.run("run-1", NOW)
-    land(player, *delivered, msgspec.structs.replace(landed(location_id="c"), delivery=5), number=1)
+    land(player, *everywhere(5), msgspec.structs.replace(landed(location_id="c"), delivery=5), number=1)
     player.run("run-2", NOW)
     assert counts(player) == {"a": 1, "b": 1, "c": 1}
     assert player.committed().totals == Counts(measurements=3)
+    land(player, *everywhere(6, temperature=1.0), *everywhere(7, timestamp=NOW - 9 * HOUR), number=2)
+    player.run("run-3", NOW)
+    assert player.committed().counts == Counts(duplicates=2, conflicts=2, late=2)
 
 
 def test_no_module_is_searched_for_more_often_the_more_objects_there_are(player, monkeypatch):
