@@ -61,8 +61,9 @@ class StubApi:
         ]
         self.reports = {
             name: {
-                "location_id": name, "run_id": run_id, "generated_at": format_time(_START), "window_minutes": 5,
-                "sensors": 25, "measurements": 1200, "duplicates": 3, "conflicts": 1, "late": 2, "minutes": _minutes(average),
+                "location_id": name, "run_id": run_id, "generated_at": format_time(_START),
+                "window_minutes": 5, "sensors": 25, "measurements": 1200, "duplicates": 3, "conflicts": 1, "late": 2,
+                "minutes": _minutes(average),
             }
             for name, average in averages.items()
         }  # fmt: skip
