@@ -68,6 +68,7 @@ def test_no_module_is_searched_for_more_often_the_more_objects_there_are(player,
     searched = []
     finder = SimpleNamespace(find_spec=lambda name, path=None, target=None: searched.append(name))
     monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "pandas", raising=False)
     searches = []
     for run, objects in enumerate((1, 20, 20)):
         for number in range(objects):
