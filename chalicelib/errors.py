@@ -38,4 +38,4 @@ class NotAuthenticatedError(ThermonetError):
 
 
 class ForbiddenError(ThermonetError):
-    """The caller's token does not allow this. Another token helps."""
+    """The caller's token or a limit of the settings does not allow this. Another token or limit helps."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chalicelib.calibration import Calibration
 from chalicelib.errors import ServiceUnavailableError
-from chalicelib.ingest.registration import RETIRED, Refused, Wish
+from chalicelib.ingest.registration import RETIRED, SEEN, Refused, Wish
 from chalicelib.ingest.sensors import Sensor
 from chalicelib.settings import LimitSettings
 from tests.contracts import LEDGER_TABLE, REGISTRY_TABLE, new_registry
@@ -128,6 +128,35 @@ def test_no_batches_exceed_a_limit_and_all_that_fits_is_taken(locations_max, sen
             assert sensors.get(f"location/{location}") == sensors_max or (
                 locations == locations_max and f"location/{location}" not in sensors
             )
+
+
+KEYS = st.builds("{}/{}".format, st.sampled_from(["a", "b", "1", "location", "locations"]), st.integers(1, 4))
+STEPS = st.tuples(
+    st.sampled_from([SEEN, SEEN, Wish("ntc-10k"), RETIRED]),
+    st.sets(KEYS, min_size=1),
+    st.builds(LimitSettings, st.integers(1, 5), st.integers(1, 4)),
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(STEPS, max_size=10), st.booleans())
+def test_whatever_the_limits_become_only_what_has_no_place_is_refused(steps, restarts):
+    dynamodb = new_table()
+    registry = new_registry(dynamodb)
+    for wish, keys, limits in steps:
+        registry = new_registry(dynamodb, limits) if restarts else registry
+        registry._registration.limits = limits
+        known = {key: "retired" not in row for key, row in dynamodb.tables[REGISTRY_TABLE].items()}
+        asked = keys & known.keys() if wish is RETIRED else keys
+        outcomes = registry.see(asked) if wish is SEEN else registry.change(dict.fromkeys(asked, wish))
+        locations, sensors = counted(dynamodb)
+        assert (locations, sensors) == really(dynamodb)
+        for key in [key for key, outcome in outcomes.items() if isinstance(outcome, Refused)]:
+            assert not known.get(key)
+            assert wish is not RETIRED
+            assert wish is not SEEN or key not in known
+            count = sensors.get(f"location/{key.partition('/')[0]}")
+            assert locations >= limits.locations if count is None else count >= limits.sensors_per_location
 
 
 def test_a_refusal_is_told_with_how_many_sensors_are_refused():
