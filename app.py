@@ -50,7 +50,7 @@ metrics = Metrics(service=app.app_name, stage=STAGE)
 
 
 def count_refused(number: int) -> None:
-    """Count the sensors that a limit keeps out, of whatever way they come."""
+    """Count the sensors that are kept out, by a limit or for want of a curve, whichever way they come."""
     metrics.count(RefusedSensors=number)
 
 
@@ -127,8 +127,9 @@ def post_sensors(location_id: str) -> Response:
     """Make or change several sensors of a location; answer with each as it then is."""
     subject, known_id = sensors_writer(location_id)
     answer = services.provisioning.put_all(known_id, routes.body())
-    done = [one.sensor_id for one in answer.results if isinstance(one, SensorAnswer)]
-    logger.info("sensors provisioned", extra={"subject": subject, "location_id": known_id, "sensor_ids": done})
+    for one in answer.results:
+        if isinstance(one, SensorAnswer):
+            logger.info("sensor provisioned", extra={"subject": subject, **msgspec.to_builtins(one)})
     return http.json_response(answer)
 
 

@@ -1,5 +1,6 @@
 """The fields that readings, measurements, tokens and requests share: ids, keys and times."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from urllib.parse import unquote
@@ -12,6 +13,8 @@ from chalicelib.validation import convert
 
 ID_LENGTH_MAX = 64
 CLOCK_SKEW_MAX = timedelta(minutes=5)
+
+_FURTHER_DIGITS = re.compile(r"(\.[0-9]{3})[0-9]+")
 
 # \Z and not $, which would let a line break through.
 IdText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
@@ -46,6 +49,11 @@ def split_sensor_key(key: str) -> tuple[str, str]:
     """Return the location's and the sensor's id of a sensor's key."""
     location_id, _, sensor_id = key.partition("/")
     return location_id, sensor_id
+
+
+def cut_digits(text: str) -> str:
+    """Cut what a time's text has behind its milliseconds, which msgspec would round: into another year, at worst."""
+    return _FURTHER_DIGITS.sub(r"\1", text)
 
 
 def to_milliseconds(time: datetime) -> datetime:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Services:
-    """The use cases of one process; `on_refused` is told how many sensors a limit has kept out."""
+    """The use cases of one process; `on_refused` is told how many sensors a limit or the want of a curve keeps out."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class Services:
                 settings.alerts, resources.topic_arn, resources.idempotency_table, self.aws.sns, dynamodb, time.time
             ),
             clock=_utc_now,
+            on_refused=self._on_refused,
         )
 
     @cached_property

@@ -132,7 +132,7 @@ resource "aws_cloudwatch_metric_alarm" "quarantined" {
 
 resource "aws_cloudwatch_metric_alarm" "refused_sensors" {
   alarm_name          = "${local.prefix}-refused-sensors"
-  alarm_description   = "New sensors or locations are refused: a limit of the settings (limits) is reached."
+  alarm_description   = "Sensors are refused: a limit of the settings (limits) is reached, or one has a type that they (thermistors) lack."
   namespace           = local.metrics_namespace
   metric_name         = "RefusedSensors"
   dimensions          = local.metrics_dimensions

@@ -23,6 +23,7 @@ class PostingService:
 
     def __init__(self, limits=SETTINGS.limits):
         self.now = NOW
+        self.refused = []
         self.dynamodb = FakeDynamoDb({REGISTRY_TABLE: "sensor_id", "idempotency": "id", LEDGER_TABLE: "id"})
         self.sns, self.sqs = FakeSns(), FakeSqs()
         self.registry = new_registry(self.dynamodb, limits)
@@ -35,6 +36,7 @@ class PostingService:
             MeasurementQueue("queue", self.sqs),
             Alerts(alert_settings(), "topic", "idempotency", self.sns, self.dynamodb, NOW.timestamp),
             lambda: self.now,
+            self.refused.append,
         )
 
     def post(self, body, *locations):

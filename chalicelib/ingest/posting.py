@@ -65,6 +65,7 @@ class Ingest:
         queue: MeasurementQueue,
         alerts: Alerts,
         clock: Callable[[], datetime],
+        on_refused: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._thermistors = thermistors
         self._status_limits = status_limits
@@ -74,6 +75,7 @@ class Ingest:
         self._queue = queue
         self._alerts = alerts
         self._clock = clock
+        self._on_refused = on_refused
 
     def post(self, body: bytes, may_post: Callable[[str], bool], lambda_context: Any) -> Answer | BatchAnswer:
         """Take a reading or a batch as JSON, of the locations for whose ids `may_post` is true.
@@ -130,7 +132,15 @@ class Ingest:
 
         Returns Interrupted for a failure after which readings that got the server's time may be in the queue.
         """
-        judged = self._judge(readings, self._registry.see(reading.key for reading in readings), now)
+        seen = self._registry.see(reading.key for reading in readings)
+        judged = self._judge(readings, seen, now)
+        without_curve = {
+            reading.key
+            for reading, outcome in zip(readings, judged.outcomes, strict=True)
+            if isinstance(outcome, Refused) and isinstance(seen[reading.key], Sensor)
+        }
+        if without_curve:
+            self._on_refused(len(without_curve))
         if all(isinstance(outcome, Refused) for outcome in judged.outcomes):
             raise _NothingTakenError(judged.outcomes)
         answered = [

@@ -8,12 +8,14 @@ from typing import Annotated, Any, Self
 from msgspec import Meta, Struct
 
 from chalicelib.errors import BodyTooLargeError, ForbiddenError, ValidationError
-from chalicelib.fields import CLOCK_SKEW_MAX, IdText, Timestamp, format_time, id_text, sensor_key
+from chalicelib.fields import CLOCK_SKEW_MAX, IdText, Timestamp, cut_digits, format_time, id_text, sensor_key
 from chalicelib.thermistor import Status
 from chalicelib.validation import convert, decode_body, within
 
 BODY_BYTES_MAX = 1024 * 1024
 BATCH_READINGS_MAX = 500
+# With more characters a time may have more digits than Python keeps.
+_EXACT_TIME_LENGTH = len("2026-01-31T09:00:00.000000Z")
 
 
 class PostedReading(Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,7 +130,7 @@ def parse_reading(delivery: Delivery, now: datetime, oldest_age: timedelta) -> R
 
     Raises ValidationError, and ForbiddenError for a location that its sender may not post for.
     """
-    reading = convert(delivery.content, PostedReading)
+    reading = convert(_with_exact_time(delivery.content), PostedReading)
     if not math.isfinite(reading.value):
         raise ValidationError("value: must be finite")
     timestamp = reading.timestamp
@@ -147,3 +149,10 @@ def parse_reading(delivery: Delivery, now: datetime, oldest_age: timedelta) -> R
         timestamp=None if timestamp is None else format_time(timestamp),
         reading_id=reading.reading_id,
     )
+
+
+def _with_exact_time(content: Any) -> Any:
+    text = content.get("timestamp") if isinstance(content, dict) else None
+    if isinstance(text, str) and len(text) > _EXACT_TIME_LENGTH:
+        return content | {"timestamp": cut_digits(text)}
+    return content

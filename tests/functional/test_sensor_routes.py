@@ -246,9 +246,10 @@ def test_who_provisioned_what_is_logged(stage, log_lines):
     send(stage, "POST", "/locations/a/sensors", {"sensors": [{"sensor_id": 1}, {"sensor_id": "a b"}]})
     send(stage, "DELETE", PATH)
     logged = [json.loads(line) for line in log_lines if '"subject":' in line and "sensor" in line]
-    about = [(one["message"], one["subject"], one.get("sensor_id") or one.get("sensor_ids")) for one in logged]
+    about = [(one["message"], one["subject"], one["location_id"], one["sensor_id"]) for one in logged]
     assert about == [
-        ("sensor provisioned", "tests", "s:1"),
-        ("sensors provisioned", "tests", ["1"]),
-        ("sensor retired", "tests", "s:1"),
+        ("sensor provisioned", "tests", "a", "s:1"),
+        ("sensor provisioned", "tests", "a", "1"),
+        ("sensor retired", "tests", "a", "s:1"),
     ]
+    assert logged[0]["thermistor"] == NTC_10K

@@ -165,38 +165,6 @@ def test_in_every_location_the_books_balance_with_duplicates_conflicts_and_late_
     assert totals.measurements + totals.duplicates + totals.late == len(arrived)
 
 
-SAME_TIMES = st.lists(
-    st.lists(
-        st.builds(
-            landed,
-            sensor_id=st.sampled_from(["1", "2"]),
-            temperature=st.sampled_from([1.0, 2.0]),
-            timestamp=st.integers(-3, 0).map(lambda minute: NOW + minute * MINUTE),
-            queued_at_ms=st.integers(0, 3),
-        ),
-        max_size=6,
-    ),
-    min_size=3,
-    max_size=3,
-)
-
-
-@settings(max_examples=EXAMPLES)
-@given(SAME_TIMES, SAME_TIMES)
-def test_a_location_gets_what_it_gets_alone_whatever_another_sends_of_the_same_sensors_at_the_same_times(ours, others):
-    alone = play([*ours, [landed("3")]])
-    beside = play(
-        [
-            [*mine, *(structs.replace(one, location_id="b") for one in theirs)]
-            for mine, theirs in zip(ours, others, strict=True)
-        ]
-        + [[landed("3")]]
-    )
-    assert encoded(beside)["a"] == encoded(alone)["a"]
-    for field in ("sensors", "measurements", "duplicates", "conflicts", "late"):
-        assert getattr(beside.reports()["a"], field) == getattr(alone.reports()["a"], field), field
-
-
 @settings(max_examples=EXAMPLES)
 @given(st.lists(st.integers(0, 7 * 60), min_size=1, max_size=30, unique=True), st.integers(1, 5))
 def test_each_minute_of_the_last_hours_is_right_while_old_ones_are_forgotten(minutes_passed, per_run):

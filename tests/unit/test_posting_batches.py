@@ -145,6 +145,7 @@ def test_a_type_that_the_settings_have_no_more_stops_its_own_sensors_and_no_neig
     answer = service.post_batch(posted(timestamp=TIME), posted(sensor_id=2, timestamp=TIME))
     reason = "readings[0].sensor_id: the settings have no thermistor 'ntc-5k' (thermistors) any more"
     assert answer["results"] == [{"error": reason}, answer_to("2")]
+    assert service.refused == [1]
 
 
 def test_a_broken_sensor_is_answered_as_such_whatever_its_type(service):

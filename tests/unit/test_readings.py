@@ -191,6 +191,20 @@ def test_a_timestamp_of_any_offset_becomes_the_same_moment_in_utc(age, offset):
     assert parse(posted(timestamp=local.isoformat())).timestamp == format_time(NOW - age)
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("2026-03-01T11:59:59.9999999Z", "2026-03-01T11:59:59.999Z"),
+        ("2026-03-01T11:59:59.99999999999+00:00", "2026-03-01T11:59:59.999Z"),
+        ("2026-03-01T11:59:59.000999Z", "2026-03-01T11:59:59.000Z"),
+        ("2026-03-01T11:59:59.5Z", "2026-03-01T11:59:59.500Z"),
+        ("2026-03-01T14:00:00.0005+02:00", "2026-03-01T12:00:00.000Z"),
+    ],
+)
+def test_further_digits_of_a_time_are_cut_and_never_rounded(text, kept):
+    assert parse(posted(timestamp=text)).timestamp == kept
+
+
 @given(st.datetimes(timezones=st.just(UTC)))
 def test_times_are_written_in_one_form_with_z_and_read_back(time):
     text = format_time(time)

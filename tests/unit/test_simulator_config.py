@@ -32,10 +32,10 @@ def test_the_shipped_configuration_is_the_fleet_of_the_defaults():
     assert (config.meta, config.sensor.range_ohm) == (SimulatorConfig().meta, SimulatorConfig().sensor.range_ohm)
 
 
-def test_the_sensors_of_the_readme_are_none_of_the_simulated():
+def test_the_locations_of_the_readme_are_none_of_the_simulated():
     tour = (PROJECT / "README.md").read_text()
-    shown = set(re.findall(r'"sensor_id":"?([^",}]+)', tour))
-    simulated = {sensor.sensor_id for sensor in list_sensors(SimulatorConfig().meta)}
+    shown = set(re.findall(r'"location_id":"?([^",}]+)', tour))
+    simulated = {sensor.location_id for sensor in list_sensors(SimulatorConfig().meta)}
     assert shown
     assert not shown & simulated
 
