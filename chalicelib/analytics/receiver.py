@@ -150,9 +150,9 @@ class Receiver:
         with duckdb_session(self._settings.duckdb_memory_limit_mb, self._scratch) as (connection, folder):
             invalid = self._load(connection, folder, request, keys)
             watermark = deduplication.watermark(connection, datetime.fromisoformat(previous.watermark))
-            earliest = deduplication.earliest_kept(
-                watermark, self._settings.history_hours, self._settings.window_minutes
-            )
+            # A sensor whose clock is fast must not make other locations' oldest measurements late.
+            newest = min(watermark, request.started_at)
+            earliest = deduplication.earliest_kept(newest, self._settings.history_hours, self._settings.window_minutes)
             remembered = earliest - _REDELIVERY_MAX
             hours = deduplication.hours_of_incoming(connection, remembered)
             seen_keys = [key for hour in hours for key in previous.seen.get(hour, [])]

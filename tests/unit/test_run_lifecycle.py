@@ -63,6 +63,16 @@ def test_a_run_that_lacks_a_locations_report_fails_and_publishes_nothing(player)
     assert player.committed() == NO_MANIFEST
 
 
+@pytest.mark.parametrize(("age", "late"), [(2 * HOUR + 3 * MINUTE, 0), (2 * HOUR + 4 * MINUTE, 1)])
+def test_a_clock_that_is_fast_makes_no_measurement_of_another_location_late(player, age, late):
+    land(player, landed("fast", "a", timestamp=NOW + 5 * MINUTE))
+    player.run("run-0", NOW)
+    land(player, landed("1", "b", timestamp=NOW), landed("2", "b", timestamp=NOW - age), number=1)
+    player.run("run-1", NOW)
+    report = player.reports()["b"]
+    assert (report.measurements, report.late) == (2 - late, late)
+
+
 def test_a_measurement_that_was_too_late_counts_when_it_comes_again_into_a_longer_history(player):
     late = landed("2", timestamp=NOW - 3 * HOUR)
     land(player, landed(), structs.replace(late, delivery=1))
@@ -144,7 +154,7 @@ def test_seen_files_of_hours_that_can_no_longer_matter_are_deleted(player, monke
     monkeypatch.setattr("chalicelib.analytics.receiver._REDELIVERY_MAX", 60 * MINUTE)
     for run in range(12):
         land(player, landed(timestamp=NOW + run * 60 * MINUTE), number=run)
-        player.run(f"run-{run}", NOW)
+        player.run(f"run-{run}", NOW + run * HOUR)
     named = {key for keys in player.committed().seen.values() for key in keys}
     # The last hour is 23; two hours of history, its window and an hour of redeliveries begin at 19:57.
     assert min(player.committed().seen) == "2026-03-01T19"
