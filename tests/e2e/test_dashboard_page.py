@@ -286,7 +286,6 @@ def test_all_text_stands_out_from_what_is_behind_it(page: Page, api: StubApi, sc
     page.find("#change-token").click()
     with_dialog = page.script(CONTRASTS)
     assert 40 < len(contrasts) < len(with_dialog)
-    # WCAG 2 asks for 4.5 for text of ordinary size.
     assert [pair for pair in with_dialog if pair[0] < 4.5] == []
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 

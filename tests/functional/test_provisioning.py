@@ -10,10 +10,12 @@ import pytest
 from ops.__main__ import main
 from ops.sensor_file import COLUMNS
 from ops.tokens import mint_token
+from tests.factories import SETTINGS
 from tests.functional.conftest import SIGNING_KEYS
 from tests.functional.sensors_stub import echo, serving
 
 HEADER = "location_id,sensor_id,thermistor,a,b,c,min_ohm,max_ohm\n"
+NO_TYPE = f"thermistor: must be one of {', '.join(sorted(SETTINGS.thermistors))}"
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def test_a_row_that_fails_here_or_there_fails_alone_and_is_named(stage, api, pro
     assert done.code == 1
     assert done.out == "2 provisioned, 3 failed\n"
     assert done.err.splitlines() == [
-        "row 3: thermistor: must be one of default, ntc-10k",
+        f"row 3: {NO_TYPE}",
         "row 4: sensor_id: the same sensor as in row 2",
         "row 5: location_id: required, but missing",
     ]
@@ -134,7 +136,7 @@ def test_a_row_that_fails_here_or_there_fails_alone_and_is_named(stage, api, pro
         ("5", "failed"),
         ("6", "provisioned"),
     ]
-    assert done.rows[1]["reason"] == "thermistor: must be one of default, ntc-10k"
+    assert done.rows[1]["reason"] == NO_TYPE
 
 
 def test_what_a_location_refuses_is_told_by_row_and_stops_no_other_location(stage, api, provision):
@@ -226,7 +228,7 @@ def test_text_that_is_not_utf_8_spoils_its_row_alone(stub, provision):
 def test_a_terminal_shows_how_far_it_is(stub, provision, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     done = provision(stub.url, HEADER + "a,1,,,,,,\na,2,nosuch,,,,,\n")
-    assert "row 3: thermistor: must be one of default, ntc-10k" in done.err
+    assert f"row 3: {NO_TYPE}" in done.err
     assert "1 provisioned, 1 failed" in done.err
     assert done.out == "1 provisioned, 1 failed\n"
 

@@ -33,9 +33,10 @@ def test_whatever_is_given_is_a_curve_or_refused(given):
 POINTS = [[0, 9796], [10, 5971], [32, 2221]]
 DOES_NOT_FALL = "temperature does not fall with resistance from 1.0 to 20000.0 ohm"
 THREE = "three temperatures are needed, each with a lower resistance than the colder ones"
+NO_TYPE = f"thermistor: must be one of {', '.join(sorted(SETTINGS.thermistors))}"
 REFUSED = {
-    "an unknown type": ("ptc", "thermistor: must be one of default, ntc-10k"),
-    "an empty name": ("", "thermistor: must be one of default, ntc-10k"),
+    "an unknown type": ("ptc", NO_TYPE),
+    "an empty name": ("", NO_TYPE),
     "a number": (5, "thermistor: Expected `object`, got `int`"),
     "nothing in it": ({}, "thermistor.a: required, but missing"),
     "no c": ({"a": 1e-3, "b": 2e-4}, "thermistor.c: required, but missing"),

@@ -43,5 +43,5 @@ def test_each_type_has_the_curve_of_the_stage():
 
 
 def test_a_type_that_the_stage_lacks_is_an_error_that_names_it_and_those_there_are():
-    with pytest.raises(ValidationError, match=r"^meta.thermistors.ptc: .* default, ntc-10k$"):
+    with pytest.raises(ValidationError, match=rf"^meta.thermistors.ptc: .* {', '.join(SETTINGS.thermistors)}$"):
         curves_of(FleetConfig(thermistors={"ptc": 1.0}), SETTINGS)
