@@ -84,7 +84,7 @@ def post_readings() -> Response:
     access = routes.access_for(Scope.WRITE_READINGS)
     try:
         answer = services.ingest.post(routes.body(), access.allows, app.lambda_context)
-    except (errors.ValidationError, errors.ReadingConflictError, errors.BodyTooLargeError):
+    except (errors.ValidationError, errors.ForbiddenError, errors.ReadingConflictError, errors.BodyTooLargeError):
         metrics.count(RejectedReadings=1)
         raise
     batch = answer if isinstance(answer, BatchAnswer) else BatchAnswer.of([answer])
