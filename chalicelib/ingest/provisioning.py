@@ -136,4 +136,6 @@ class Provisioning:
 
 
 def _unknown(location_id: str, sensor_id: str) -> NotFoundError:
-    return NotFoundError(f"sensor {sensor_id} at {location_id} is not known: it has neither sent anything nor been provisioned")
+    return NotFoundError(
+        f"sensor {sensor_id} at {location_id} is not known: it has neither sent anything nor been provisioned"
+    )
