@@ -34,6 +34,8 @@ _THERMISTORS: list[Any] = [
     {"a": 1.4051e-3, "b": 2.369e-4, "c": 1.019e-7, "min_ohm": 10, "max_ohm": 300_000},
     {"points": [[0, 28_674], [25, 10_000], [50, 4_105]]},
 ]
+# As hot as any curve may be, which could be too much for what sums up everybody's.
+_HOTTEST = {"a": 1.001e-6, "b": 1e-12, "c": 0}
 # Usual ones, one that alerts (TEMPERATURE_CRITICAL), and some that no type, or not every type, accepts.
 _VALUES = [2_000.0, 2_000.5, 1_234.567, 999, 3_000.25, 4_444.4, 8_000.75]
 _HOT = 3.5
@@ -186,7 +188,7 @@ class _Attack:
         elif isinstance(content, dict) and "value" in content:
             content = self._own(content, self._location())
         elif isinstance(content, dict) and "thermistor" in content and self._random.random() < 0.5:
-            content["thermistor"] = self._random.choice(_THERMISTORS)
+            content["thermistor"] = self._random.choice([*_THERMISTORS, _HOTTEST])
         return json.dumps(content).encode() if body else b""
 
     def _own(self, reading: dict[str, Any], location_id: str) -> dict[str, Any]:
@@ -230,7 +232,7 @@ class _Attack:
         sensor_id = self._random.choice([*_SENSORS, *_BREAKING, *_SPARE])
         way = self._random.choice(["{}", "..%2F{}", f"..%2F..%2F{HONEST}%2Fsensors%2F{{}}", "{}%00"])
         path = f"/locations/{self._location()}/sensors/{way.format(sensor_id)}"
-        body = json.dumps({"thermistor": self._random.choice(_THERMISTORS)}).encode()
+        body = json.dumps({"thermistor": self._random.choice([*_THERMISTORS, _HOTTEST])}).encode()
         return imitation._replace(method=self._random.choice(["PUT", "DELETE", "GET"]), path=path, body=body)
 
     def _look(self, imitation: Request) -> Request:

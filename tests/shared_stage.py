@@ -147,7 +147,7 @@ class SharedStage:
             "multiValueQueryStringParameters": query or None,
             "pathParameters": captured or None,
             "stageVariables": None,
-            "body": request.body.decode("latin-1"),
+            "body": request.body.decode("utf-8", "replace"),
             "isBase64Encoded": False,
         }
         answer = self._app.app(event, FakeLambdaContext())
