@@ -1,7 +1,8 @@
 """The number of sensors ever latched as broken: counters that each latch raises in its own transaction."""
 
+from collections.abc import Callable
+from random import randrange
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 from chalicelib.errors import ServiceUnavailableError
 
@@ -18,16 +19,18 @@ _PREFIX = "broken-sensors-"
 class BrokenCount:
     """Counts latched sensors in the ledger's table, since the registry holds sensors and nothing else."""
 
-    def __init__(self, table_name: str, dynamodb: "DynamoDBClient") -> None:
+    def __init__(self, table_name: str, dynamodb: "DynamoDBClient", choose: Callable[[int], int] = randrange) -> None:
         self._table_name = table_name
         self._dynamodb = dynamodb
+        # By chance, so that nobody's choice of ids makes one of them crowded for others.
+        self._choose = choose
 
-    def add(self, sensor_key: str, number: int) -> "TransactWriteItemTypeDef":
-        """Return the part of a transaction that counts the sensors it latches, the first of which is named."""
+    def add(self, number: int) -> "TransactWriteItemTypeDef":
+        """Return the part of a transaction that counts so many sensors that it latches."""
         return {
             "Update": {
                 "TableName": self._table_name,
-                "Key": {"id": {"S": f"{_PREFIX}{crc32(sensor_key.encode()) % _COUNTERS}"}},
+                "Key": {"id": {"S": f"{_PREFIX}{self._choose(_COUNTERS)}"}},
                 "UpdateExpression": "ADD sensors :number",
                 "ExpressionAttributeValues": {":number": {"N": str(number)}},
             }

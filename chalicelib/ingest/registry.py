@@ -99,7 +99,7 @@ class SensorRegistry:
         """Latch all sensors or none; return the places of those that are latched already, which is why none is."""
         if not keys:
             return ()
-        return self._transactions.write([*map(self._latch, keys), self._broken_count.add(keys[0], len(keys))])
+        return self._transactions.write([*map(self._latch, keys), self._broken_count.add(len(keys))])
 
     def _find_batch(self, keys: list[str]) -> dict[str, Sensor]:
         unread: list[Any] = [{"sensor_id": {"S": key}} for key in keys]

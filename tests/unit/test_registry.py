@@ -125,7 +125,7 @@ def test_every_wait_is_drawn_anew_so_that_those_who_met_do_not_meet_again(dynamo
         return len(drawn)
 
     dynamodb.conflicts = 3
-    Transactions(dynamodb, waits.append, draw).write([BrokenCount(LEDGER_TABLE, dynamodb).add("a/1", 1)])
+    Transactions(dynamodb, waits.append, draw).write([BrokenCount(LEDGER_TABLE, dynamodb).add(1)])
     assert waits == [1, 2, 3]
     assert drawn == [(0.0, most) for most in WAITS_SECONDS_MAX]
 
