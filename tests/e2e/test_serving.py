@@ -110,7 +110,7 @@ def in_shell(shell: str, script: str, folder: Path) -> "subprocess.CompletedProc
 
 
 def comparable(answer: str) -> str:
-    """Hide the time that the server gave to each reading."""
+    """Hide what differs from run to run: the times that the server gave to readings, and the averages of a run."""
     return re.sub(r'"timestamp":"[^"]+Z"', '"timestamp":"…"', re.sub(r'^{"locations":.*', "averages", answer))
 
 
