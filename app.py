@@ -94,14 +94,6 @@ def post_readings() -> Response:
     return http.json_response(answer)
 
 
-def sensors_writer(location_id: str) -> tuple[str, str]:
-    """Return who asks and the location's id, of whose sensors the token may write."""
-    access = routes.access_for(Scope.WRITE_SENSORS)
-    known_id = parse_id("location_id", location_id)
-    access.require_location(known_id)
-    return access.subject, known_id
-
-
 @app.route("/locations", authorizer=authorize)
 @routes.answers_errors
 def get_locations() -> Response:
@@ -114,9 +106,7 @@ def get_locations() -> Response:
 @routes.answers_errors
 def get_report(location_id: str) -> Response:
     """Return a location's report, from the minute `since` on if the query has it."""
-    access = routes.access_for(Scope.READ_REPORTS)
-    known_id = parse_id("location_id", location_id)
-    access.require_location(known_id)
+    known_id, _ = routes.access_to(location_id, Scope.READ_REPORTS)
     since = routes.query(ReportQuery).since
     return http.document_response(services.report_reader.report(known_id, routes.known_runs(), since))
 
@@ -125,11 +115,11 @@ def get_report(location_id: str) -> Response:
 @routes.answers_errors
 def post_sensors(location_id: str) -> Response:
     """Make or change several sensors of a location; answer with each as it then is."""
-    subject, known_id = sensors_writer(location_id)
+    known_id, access = routes.access_to(location_id, Scope.WRITE_SENSORS)
     answer = services.provisioning.put_all(known_id, routes.body())
     for one in answer.results:
         if isinstance(one, SensorAnswer):
-            logger.info("sensor provisioned", extra={"subject": subject, **msgspec.to_builtins(one)})
+            logger.info("sensor provisioned", extra={"subject": access.subject, **msgspec.to_builtins(one)})
     return http.json_response(answer)
 
 
@@ -137,9 +127,7 @@ def post_sensors(location_id: str) -> Response:
 @routes.answers_errors
 def get_sensor(location_id: str, sensor_id: str) -> Response:
     """Show a sensor: whether it is broken or retired, and its thermistor."""
-    access = routes.access_for(Scope.READ_REPORTS)
-    known_id = parse_id("location_id", location_id)
-    access.require_location(known_id)
+    known_id, _ = routes.access_to(location_id, Scope.READ_REPORTS)
     return http.json_response(services.provisioning.find(known_id, parse_id("sensor_id", sensor_id)))
 
 
@@ -149,9 +137,9 @@ def get_sensor(location_id: str, sensor_id: str) -> Response:
 @routes.answers_errors
 def put_sensor(location_id: str, sensor_id: str) -> Response:
     """Make or change a sensor."""
-    subject, known_id = sensors_writer(location_id)
+    known_id, access = routes.access_to(location_id, Scope.WRITE_SENSORS)
     answer = services.provisioning.put(known_id, parse_id("sensor_id", sensor_id), routes.body())
-    logger.info("sensor provisioned", extra={"subject": subject, **msgspec.to_builtins(answer)})
+    logger.info("sensor provisioned", extra={"subject": access.subject, **msgspec.to_builtins(answer)})
     return http.json_response(answer)
 
 
@@ -159,9 +147,9 @@ def put_sensor(location_id: str, sensor_id: str) -> Response:
 @routes.answers_errors
 def delete_sensor(location_id: str, sensor_id: str) -> Response:
     """Retire a sensor, until its next reading."""
-    subject, known_id = sensors_writer(location_id)
+    known_id, access = routes.access_to(location_id, Scope.WRITE_SENSORS)
     answer = services.provisioning.retire(known_id, parse_id("sensor_id", sensor_id))
-    logger.info("sensor retired", extra={"subject": subject, **msgspec.to_builtins(answer)})
+    logger.info("sensor retired", extra={"subject": access.subject, **msgspec.to_builtins(answer)})
     return http.json_response(answer)
 
 

@@ -12,7 +12,6 @@ from chalicelib.validation import convert, shorten, within
 
 DEFAULT_TYPE = "default"
 
-TypeName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{1,64}\Z")]
 Celsius = Annotated[float, Meta(gt=-ZERO_CELSIUS_KELVIN, lt=1e4)]
 Ohm = Annotated[float, Meta(gt=1e-12, lt=1e12)]
 ThreePoints = tuple[tuple[Celsius, Ohm], tuple[Celsius, Ohm], tuple[Celsius, Ohm]]

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from chalicelib.calibration import DEFAULT_TYPE, ThermistorType, TypeName
+from chalicelib.calibration import DEFAULT_TYPE, ThermistorType
 from chalicelib.errors import ValidationError
+from chalicelib.fields import IdText
 from chalicelib.thermistor import Status, StatusLimits
 from chalicelib.validation import load_yaml
 
@@ -67,7 +68,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     message_retention_seconds: MessageRetentionSeconds
     api: ApiSettings
     signing_key_version: Annotated[int, Meta(ge=1, le=1_000_000)]
-    thermistors: Annotated[dict[TypeName, ThermistorType], Meta(max_length=100)]
+    thermistors: Annotated[dict[IdText, ThermistorType], Meta(max_length=100)]
     status_below_celsius: StatusLimits
     limits: LimitSettings
     alerts: AlertSettings

@@ -16,10 +16,11 @@ from rich.console import Console
 
 from chalicelib.calibration import Thermistors
 from chalicelib.errors import ValidationError
+from chalicelib.ingest.provisioning import SENSORS_MAX
 from chalicelib.settings import load_settings
 from ops.progress import progress_bar
 from ops.sensor_file import Row, name_column, read_rows
-from ops.sensors_client import GROUP_MAX, ApiError, Result, SensorsApi
+from ops.sensors_client import ApiError, Result, SensorsApi
 from ops.signals import Interruption, signals_handled
 
 # Groups are of one location, which a file may scatter; what is kept in memory has a bound nevertheless.
@@ -89,8 +90,8 @@ def _groups(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
         if not row.problems:
             by_location.setdefault(row.location_id, []).append(row)
     for group in by_location.values():
-        for start in range(0, len(group), GROUP_MAX):
-            yield group[start : start + GROUP_MAX]
+        for start in range(0, len(group), SENSORS_MAX):
+            yield group[start : start + SENSORS_MAX]
 
 
 def _judge(row: Row, result: Result) -> Outcome:

@@ -16,8 +16,8 @@ from msgspec import Struct
 from chalicelib.errors import ThermonetError, ValidationError
 from chalicelib.validation import shorten
 from ops.running_cloud import HOST
+from ops.tokens import check_token
 
-GROUP_MAX = 100
 ATTEMPTS = 6
 _LONGEST_WAIT_SECONDS = 30.0
 # API Gateway answers after 29 s whatever happens.
@@ -72,8 +72,7 @@ class SensorsApi:
 
     def __init__(self, url: str, token: str, wait: Callable[[float], bool]) -> None:
         host = _checked_host(url)
-        if not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token):
-            raise ValidationError("token: must be one line of letters, digits and ._~+/=-")
+        check_token(token)
         self._url = url.rstrip("/")
         self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
         self._wait = wait

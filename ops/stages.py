@@ -17,7 +17,7 @@ _DEPLOYED = PROJECT / ".chalice" / "deployed"
 
 def find_api_url(stage: str, *, use_aws: bool) -> str:
     """Return the address of a stage's API; raises ValidationError when it is known neither here nor from Chalice."""
-    if cloud := _local_cloud(stage, use_aws=use_aws):
+    if cloud := local_cloud_of(stage, use_aws=use_aws):
         return cloud.api_url
     try:
         noted = json.loads((_DEPLOYED / f"{stage}.json").read_text())
@@ -32,12 +32,11 @@ def find_registry(stage: str, environment: Mapping[str, str], *, use_aws: bool) 
 
     Raises ValidationError when the stage is in neither place, or the shell leads to neither.
     """
-    if cloud := _local_cloud(stage, use_aws=use_aws):
+    if cloud := local_cloud_of(stage, use_aws=use_aws):
         return cloud.resources.registry_table, client_factory(cloud.endpoint_url)
     if complaint := leads_to_this_machine(environment):
         raise ValidationError(complaint)
-    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
-    session: Any = boto3.Session(region_name=region)
+    session: Any = aws_session(environment)
     ssm, name = session.client("ssm"), f"/thermonet/{stage}/resources"
     try:
         parameter = ssm.get_parameter(Name=name)["Parameter"]["Value"]
@@ -46,6 +45,12 @@ def find_registry(stage: str, environment: Mapping[str, str], *, use_aws: bool) 
     return decode_json(parameter, aws.Resources, f"parameter {name}").registry_table, session.client
 
 
-def _local_cloud(stage: str, *, use_aws: bool) -> CloudFile | None:
+def aws_session(environment: Mapping[str, str]) -> boto3.Session:
+    """Return a session in the environment's region, by either of its names."""
+    return boto3.Session(region_name=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION"))
+
+
+def local_cloud_of(stage: str, *, use_aws: bool) -> CloudFile | None:
+    """Return the running local cloud if it has the stage and AWS is not asked for."""
     cloud = None if use_aws else find_cloud()
     return cloud if cloud is not None and cloud.stage == stage else None

@@ -1,6 +1,7 @@
 """Mints bearer tokens with a stage's signing key: the running local cloud's, or that of the stage on AWS."""
 
 import math
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import jwt
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,7 +23,8 @@ from chalicelib.api.tokens import (
 )
 from chalicelib.errors import ThermonetError, ValidationError
 from chalicelib.fields import parse_id
-from ops.running_cloud import client_factory, find_cloud, leads_to_this_machine
+from ops.running_cloud import client_factory, leads_to_this_machine
+from ops.stages import aws_session, local_cloud_of
 
 DAY_SECONDS = 86_400
 _DAYS_MAX = 3_660
@@ -66,6 +67,12 @@ def read_token(file: Path | None, from_environment: str | None) -> str | None:
         raise ValidationError(f"{file}: not text") from None
 
 
+def check_token(token: str) -> None:
+    """Raise ValidationError for what is no token that a header could have."""
+    if not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token):
+        raise ValidationError("token: must be one line of letters, digits and ._~+/=-")
+
+
 def read_keys(stage: str, ssm: Any) -> dict[str, str]:
     """Read a stage's keys from SSM; raises TokenError when there are none."""
     name = signing_keys_parameter(stage)
@@ -88,8 +95,7 @@ class KeySource:
 
     def read(self) -> tuple[str, dict[str, str]]:
         """Return whose keys they are, and the keys; raises TokenError when they cannot be read."""
-        cloud = None if self.use_aws else find_cloud()
-        if cloud is not None and cloud.stage == self.stage:
+        if cloud := local_cloud_of(self.stage, use_aws=self.use_aws):
             ssm = client_factory(cloud.endpoint_url)("ssm")
             return f"the local cloud at {cloud.endpoint_url}", read_keys(self.stage, ssm)
         try:
@@ -103,9 +109,8 @@ class KeySource:
     def _read_on_aws(self) -> dict[str, str]:
         if complaint := leads_to_this_machine(self.environment):
             raise TokenError(complaint)
-        region = self.environment.get("AWS_REGION") or self.environment.get("AWS_DEFAULT_REGION")
         try:
-            return read_keys(self.stage, boto3.Session(region_name=region).client("ssm"))
+            return read_keys(self.stage, aws_session(self.environment).client("ssm"))
         except (BotoCoreError, ClientError) as error:
             needed = "set AWS_REGION, and sign in or set AWS_PROFILE"
             raise TokenError(f"the signing keys of stage {self.stage} cannot be read: {error}; {needed}") from None

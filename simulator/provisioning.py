@@ -7,9 +7,10 @@ from threading import Event
 from rich.console import Console
 
 from chalicelib.errors import ValidationError
+from chalicelib.ingest.provisioning import SENSORS_MAX
 from chalicelib.settings import Settings
 from ops.progress import progress_bar
-from ops.sensors_client import GROUP_MAX, ApiError, SensorsApi
+from ops.sensors_client import ApiError, SensorsApi
 from simulator.config import FleetConfig
 from simulator.sensors import Sensor, curves_of, list_sensors
 
@@ -41,5 +42,5 @@ def _groups(fleet: FleetConfig) -> Iterator[list[Sensor]]:
     """Yield sensors of one location each, as many as a request may have."""
     for _, of_location in groupby(list_sensors(fleet), lambda sensor: sensor.location_id):
         sensors = list(of_location)
-        for start in range(0, len(sensors), GROUP_MAX):
-            yield sensors[start : start + GROUP_MAX]
+        for start in range(0, len(sensors), SENSORS_MAX):
+            yield sensors[start : start + SENSORS_MAX]

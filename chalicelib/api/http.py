@@ -16,6 +16,7 @@ from chalicelib import errors
 from chalicelib.api.access import Access, Scope, access_of
 from chalicelib.api.report_reader import Document
 from chalicelib.aws import time_limit
+from chalicelib.fields import parse_id
 from chalicelib.validation import convert, shorten
 
 T = TypeVar("T")
@@ -84,6 +85,16 @@ class Routes:
         access = access_of(self._request.context.get("authorizer") or {})
         access.require(scope, self._clock())
         return access
+
+    def access_to(self, location_id: str, scope: Scope) -> tuple[str, Access]:
+        """Return the id that a path gives to a location, and what the token allows there.
+
+        Raises NotAuthenticatedError, ValidationError, or ForbiddenError when the token is not for the location.
+        """
+        access = self.access_for(scope)
+        known_id = parse_id("location_id", location_id)
+        access.require_location(known_id)
+        return known_id, access
 
     def body(self) -> bytes:
         """Return the request's body; raises ValidationError for one in false Base64."""

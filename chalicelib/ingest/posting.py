@@ -46,10 +46,11 @@ class _NothingTakenError(Exception):
 
 
 class _Judged(Struct, frozen=True):
-    """The outcome of each reading, in order, and the sensors that have broken by them."""
+    """The outcome of each reading, in order, the sensors that have broken by them, and those that have no curve."""
 
     outcomes: list[Outcome]
     newly_broken: list[str]
+    without_curve: set[str]
 
 
 class Ingest:
@@ -132,15 +133,9 @@ class Ingest:
 
         Returns Interrupted for a failure after which readings that got the server's time may be in the queue.
         """
-        seen = self._registry.see(reading.key for reading in readings)
-        judged = self._judge(readings, seen, now)
-        without_curve = {
-            reading.key
-            for reading, outcome in zip(readings, judged.outcomes, strict=True)
-            if isinstance(outcome, Refused) and isinstance(seen[reading.key], Sensor)
-        }
-        if without_curve:
-            self._on_refused(len(without_curve))
+        judged = self._judge(readings, self._registry.see(reading.key for reading in readings), now)
+        if judged.without_curve:
+            self._on_refused(len(judged.without_curve))
         if all(isinstance(outcome, Refused) for outcome in judged.outcomes):
             raise _NothingTakenError(judged.outcomes)
         answered = [
@@ -170,6 +165,7 @@ class Ingest:
         """Judge the readings in order: a sensor is broken from its first value out of range on."""
         times = _ServerTimes(readings, now)
         newly_broken: dict[str, None] = {}
+        without_curve: set[str] = set()
         outcomes: list[Outcome] = []
         for reading in readings:
             key = reading.key
@@ -180,6 +176,7 @@ class Ingest:
             is_broken = sensor.broken or key in newly_broken
             curve = None if is_broken else self._thermistors.curve_of(sensor.thermistor)
             if curve is None and not is_broken:
+                without_curve.add(key)
                 outcomes.append(_unknown_type(sensor))
                 continue
             if curve and not curve.accepts(reading.resistance_ohm):
@@ -189,7 +186,7 @@ class Ingest:
             status = Status.BROKEN if temperature is None else self._status_limits.status_of(temperature)
             timestamp = reading.timestamp or times.next_for(key)
             outcomes.append(Answer(reading.sensor_id, reading.location_id, temperature, status, timestamp))
-        return _Judged(outcomes, list(newly_broken))
+        return _Judged(outcomes, list(newly_broken), without_curve)
 
 
 def _unknown_type(sensor: Sensor) -> Refused:

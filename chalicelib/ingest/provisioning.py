@@ -1,5 +1,6 @@
 """The use case behind the routes of sensors: which there are, what their thermistors are, and that they are retired."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -101,12 +102,13 @@ class Provisioning:
     def retire(self, location_id: str, sensor_id: str) -> SensorAnswer:
         """Take the sensor out of service, until its next reading or change; raises NotFoundError."""
         key = sensor_key(location_id, sensor_id)
-        if self._registry.find(key) is None:
+        rows = self._registry.find_all([key])
+        if not rows:
             raise _unknown(location_id, sensor_id)
-        return self._change(key, RETIRED)
+        return self._change(key, RETIRED, rows)
 
-    def _change(self, key: str, wish: Wish) -> SensorAnswer:
-        outcome = self._registry.change({key: wish})[key]
+    def _change(self, key: str, wish: Wish, rows: Mapping[str, Sensor] | None = None) -> SensorAnswer:
+        outcome = self._registry.change({key: wish}, rows)[key]
         if isinstance(outcome, Refused):
             raise ForbiddenError(outcome.reason)
         return self._answer(key, outcome)

@@ -58,11 +58,16 @@ class SensorRegistry:
         self._remember(key for key, sensor in seen.items() if isinstance(sensor, Sensor) and sensor.broken)
         return seen
 
-    def change(self, wishes: Mapping[str, Wish]) -> dict[str, Sensor | Refused]:
-        """Make sensors what is wished of them; return each as it then is, or why it is not taken."""
+    def change(
+        self, wishes: Mapping[str, Wish], rows: Mapping[str, Sensor] | None = None
+    ) -> dict[str, Sensor | Refused]:
+        """Make sensors what is wished of them; return each as it then is, or why it is not taken.
+
+        `rows` is what `find_all` has found of them, where the caller knows.
+        """
         # So that a reading of one that is retired asks, and brings it back.
         self._known_broken.difference_update(wishes)
-        return self._registration.fulfil(wishes, self.find_all(wishes))
+        return self._registration.fulfil(wishes, self.find_all(wishes) if rows is None else rows)
 
     def find(self, key: str) -> Sensor | None:
         """Return the sensor, None when it is unknown; consistent with every finished write."""

@@ -6,7 +6,7 @@ import threading
 from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 
-from tests.functional.simulator_stub import StubServer
+from tests.functional.simulator_stub import listening
 
 
 class Api:
@@ -47,16 +47,8 @@ def serving(take):
         def log_message(self, *_):
             pass
 
-    server = StubServer(("127.0.0.1", 0), Handler)
-    api.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with listening(Handler) as api.url:
         yield api
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def echo(path, headers, body):

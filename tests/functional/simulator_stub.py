@@ -149,6 +149,20 @@ class StubServer(ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
+def listening(handler):
+    """Serve requests by handlers of that class until the block ends; give the address."""
+    server = StubServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextlib.contextmanager
 def serve_stub():
     """Serve a stub until the block ends."""
     stub = StubApi()
@@ -176,17 +190,12 @@ def serve_stub():
             with contextlib.suppress(ConnectionError):
                 super().handle()
 
-    server = StubServer(("127.0.0.1", 0), Handler)
-    stub.url = f"http://127.0.0.1:{server.server_port}/api"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield stub
-    finally:
-        stub.released.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Handler) as address:
+        stub.url = f"{address}/api"
+        try:
+            yield stub
+        finally:
+            stub.released.set()
 
 
 def read_dump(path):

@@ -106,7 +106,7 @@ def test_a_profile_that_does_not_exist_is_an_error_and_no_traceback(mint, monkey
 
 
 def test_without_a_local_cloud_it_is_said_how_to_start_one_and_what_aws_needs(stage, monkeypatch, capsys):
-    monkeypatch.setattr("ops.tokens.find_cloud", lambda: None)
+    monkeypatch.setattr("ops.stages.find_cloud", lambda: None)
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     assert main(["token", "--subject", "x"], {}) == 2
     error = capsys.readouterr().err
