@@ -66,3 +66,8 @@ def format_time(time: datetime) -> str:
     """Write a time as the contract does, in UTC with three digits and `Z`: such texts sort as times."""
     # In a fifth of the time that isoformat takes.
     return f"{msgspec.json.encode(time.astimezone(UTC))[1:20].decode()}.{time.microsecond // 1_000:03}Z"
+
+
+def format_second(time: datetime) -> str:
+    """Write the second of a time as names of files have it, `20260131T090000Z` (UTC): such texts sort as times."""
+    return f"{time.astimezone(UTC):%Y%m%dT%H%M%SZ}"

@@ -2,39 +2,72 @@
 
 import contextlib
 import gzip
+import re
 import zlib
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
-from msgspec import structs
+from msgspec import Struct, structs
 
-from chalicelib.fields import format_time
+from chalicelib.errors import ValidationError
+from chalicelib.fields import format_second, format_time
 from chalicelib.measurements import Measurement
 
 LANDING_PREFIX = "landing/"
 # Where what cannot be read is kept for people.
 QUARANTINE_PREFIX = "quarantine/"
+# All rows are of one shard.
+SHARD = "0of1"
+
+_SECOND = r"\d{8}T\d{6}Z"
+_NAME = re.compile(
+    rf"landing/\d{{8}}T\d{{6}}\.\d{{6}}Z_(?P<rows>\d{{1,9}})_(?P<first>{_SECOND})_(?P<last>{_SECOND})"
+    rf"_(?P<shard>\d{{1,3}}of\d{{1,3}})(?P<late>_late)?_[0-9A-Za-z-]+\.jsonl\.gz"
+)
 
 _encoder = msgspec.json.Encoder()
 
 
 class LandedMeasurement(Measurement, frozen=True):
-    """A line of a landing object: a measurement, when it was queued, and a number that repeated deliveries share.
+    """A line of a landing object: a measurement, when it was first queued, and where it was in which message.
 
-    Its timestamp is UTC, to the millisecond.
-
-    The first accepted of two conflicting measurements is the one queued first. Two lines with the same
-    location, sensor, timestamp and delivery are one measurement that the queue delivered twice.
+    Its timestamp is UTC, to the millisecond. `delivery` has the low 31 bits of the message's identity, which all
+    deliveries of it share, and `place` its index there: two lines with the same location, sensor, timestamp, delivery
+    and place are one measurement that was delivered twice. The first accepted of two conflicting measurements is the
+    one queued first.
     """
 
     queued_at_ms: int | None = None
     delivery: int | None = None
+    place: int | None = None
 
 
-def landing_key(now: datetime, unique: UUID) -> str:
-    """Name a new landing object; keys sort by the time (UTC) they were written."""
-    return f"{LANDING_PREFIX}{now:%Y%m%dT%H%M%S.%fZ}-{unique}.jsonl.gz"
+class LandingName(Struct, frozen=True):
+    """What the name of a landing object tells: its rows, and the seconds (UTC) of the first and last measured."""
+
+    rows: int
+    first: str
+    last: str
+    shard: str
+    is_late: bool
+
+
+def landing_key(now: datetime, measurements: Sequence[LandedMeasurement], unique: UUID, *, is_late: bool) -> str:
+    """Name a new landing object of at least one measurement; keys sort by the time (UTC) they were written."""
+    times = [one.timestamp for one in measurements]
+    first, last = format_second(min(times)), format_second(max(times))
+    late = "_late" if is_late else ""
+    return f"{LANDING_PREFIX}{now:%Y%m%dT%H%M%S.%fZ}_{len(measurements)}_{first}_{last}_{SHARD}{late}_{unique}.jsonl.gz"
+
+
+def read_landing_key(key: str) -> LandingName:
+    """Return what the name of a landing object tells; raises ValidationError for any other name."""
+    found = _NAME.fullmatch(key)
+    if not found:
+        raise ValidationError(f"{key}: is not the name of a landing object")
+    return LandingName(int(found["rows"]), found["first"], found["last"], found["shard"], found["late"] is not None)
 
 
 def encode_landing(measurements: list[LandedMeasurement]) -> bytes:

@@ -1,9 +1,11 @@
 """The run ledger: which run is committed, and the manifest that describes a run.
 
-The protocol that rests on them is described in docs/architecture.md.
+An attempt at a run has a number, one more than the committed run's, and a name by chance; both are its id. The
+protocol that rests on them is described in docs/architecture.md.
 """
 
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct, structs
@@ -14,14 +16,21 @@ from chalicelib.validation import decode_json
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+RUNS_PREFIX = "runs/"
+_NUMBER_DIGITS = 12
+
 
 class Counts(Struct, frozen=True):
-    """Measurements by outcome; conflicts are those duplicates that had another temperature."""
+    """Measurements by outcome; conflicts are duplicates with another value, and the late are among the counted.
+
+    `quarantined` are the rows of landing objects that are set aside, `invalid` those of a static file.
+    """
 
     measurements: int = 0
     duplicates: int = 0
     conflicts: int = 0
     late: int = 0
+    quarantined: int = 0
     invalid: int = 0
 
     def __add__(self, other: "Counts") -> "Counts":
@@ -29,48 +38,98 @@ class Counts(Struct, frozen=True):
         return Counts(*(mine + its for mine, its in pairs))
 
 
-class Manifest(Struct, frozen=True):
-    """The description of one run, written once, before its reports and its commit.
+class Part(Struct, frozen=True):
+    """A Parquet file with rows of one shard, measured between two seconds (UTC, `20260131T090000Z`) of one day."""
 
-    `landing` are the objects it consumed, `locations_key` holds a task for each of its `locations`, `reports`
-    is the report of every location known so far, `seen` the files of what was already counted, by UTC hour,
-    and `watermark` the latest measurement of all runs; `counts` are the run's, `totals` those of all runs.
-    `broken_sensors` are those latched until the run was prepared, `newly_broken_sensors` those that the run before
-    did not know of. Times are as `format_time` writes them.
+    key: str
+    rows: int
+    first: str
+    last: str
+    shard: str
+
+    @property
+    def date(self) -> str:
+        """The day of measurement, as `2026-01-31`."""
+        return f"{self.first[:4]}-{self.first[4:6]}-{self.first[6:8]}"
+
+
+class Entry(Struct, frozen=True):
+    """An archive file that the next claims write from parts of the spool, which its key names the range of."""
+
+    key: str
+    parts: list[Part]
+    rows: int
+
+
+class Quarantine(Struct, frozen=True):
+    """A landing object that the next claim sets aside: why, and how many rows are missing with it."""
+
+    key: str
+    reason: str
+    rows: int
+
+
+class Manifest(Struct, frozen=True):
+    """The description of one run, written once, before its commit.
+
+    `landing` are the objects it consumed, `quarantine` those it refused, `reports` is the report of every location
+    known so far. What committed runs have counted is in the archive, in the parts of the `spool` and in those of the
+    `entries`, which the next claims hand over to the archive; `duplicates` are the parts that remember which
+    duplicates were counted as such. `archived_through` is the number of the last run of which every row is in the
+    archive. `counts` are the run's, `totals` those of all runs. `broken_sensors` are those latched until the run was
+    summed up, `newly_broken_sensors` those that the run before did not know of. Times are as `format_time` writes
+    them; `swept_at` is that of the last claim that looked at all runs, `handed_over_at` and `late_handed_over_at` are
+    those of the last entries of current and of past days.
     """
 
     run_id: str
-    created_at: str
     previous_run_id: str
+    execution: str
+    created_at: str
     landing: list[str]
-    locations_key: str
-    locations: int
+    quarantine: list[Quarantine]
     reports: dict[str, str]
-    seen: dict[str, list[str]]
-    watermark: str
+    spool: list[Part]
+    entries: list[Entry]
+    duplicates: list[Part]
+    archived_through: int
+    locations_summary_key: str
+    run_summary_key: str
+    latest_measurement: str
     counts: Counts
     totals: Counts
+    swept_at: str
+    handed_over_at: str
+    late_handed_over_at: str
     broken_sensors: int = 0
     newly_broken_sensors: int = 0
 
 
-# No execution can have this name.
-_NO_RUN = "(none)"
+# No attempt can have this name.
+NO_RUN = "(none)"
 _NEVER = "1970-01-01T00:00:00.000Z"
 
 # What the first run continues from. The ledger's condition compares run ids, so there must be one.
 NO_MANIFEST = Manifest(
-    run_id=_NO_RUN,
+    run_id=NO_RUN,
+    previous_run_id=NO_RUN,
+    execution="",
     created_at=_NEVER,
-    previous_run_id=_NO_RUN,
     landing=[],
-    locations_key="",
-    locations=0,
+    quarantine=[],
     reports={},
-    seen={},
-    watermark=_NEVER,
+    spool=[],
+    entries=[],
+    duplicates=[],
+    archived_through=0,
+    locations_summary_key="",
+    run_summary_key="",
+    latest_measurement=_NEVER,
     counts=Counts(),
     totals=Counts(),
+    swept_at=_NEVER,
+    handed_over_at=_NEVER,
+    late_handed_over_at=_NEVER,
 )
 
 
@@ -89,34 +148,57 @@ class Ledger:
 
     def committed(self) -> Manifest:
         """Return the manifest of the last committed run, NO_MANIFEST before the first."""
-        run_id = self.head()
-        return self.read_manifest(run_id) if run_id else NO_MANIFEST
+        return self.read_manifest(self.head() or NO_RUN)
 
     def read_manifest(self, run_id: str) -> Manifest:
-        """Return a run's manifest; raises ObjectNotFoundError."""
-        key = manifest_key(run_id)
+        """Return a run's manifest, NO_MANIFEST of NO_RUN; raises ObjectNotFoundError."""
+        if run_id == NO_RUN:
+            return NO_MANIFEST
+        key = manifest_key(run_folder(run_id))
         return decode_json(self._store.get(key), Manifest, key)
 
-    def write_manifest(self, manifest: Manifest) -> bool:
-        """Write a run's manifest unless it has one; return whether this call wrote it."""
-        return self._store.put_first(manifest_key(manifest.run_id), msgspec.json.encode(manifest))
+    def write_manifest(self, manifest: Manifest) -> Manifest:
+        """Write a run's manifest unless it has one, and return the one that it has."""
+        if self._store.put_first(manifest_key(run_folder(manifest.run_id)), msgspec.json.encode(manifest)):
+            return manifest
+        return self.read_manifest(manifest.run_id)
 
 
-def manifest_key(run_id: str) -> str:
-    """Name the manifest of a run."""
-    return f"runs/{run_id}/manifest.json"
+def next_run_id(previous_run_id: str, name: UUID) -> str:
+    """Name an attempt at the run that follows another: ids sort by number."""
+    return f"{run_number(previous_run_id) + 1:0{_NUMBER_DIGITS}}-{short_name(name)}"
 
 
-def report_key(location_id: str, run_id: str) -> str:
-    """Name the report that a run writes about a location."""
-    return f"reports/location_id={location_id}/{run_id}.json"
+def short_name(name: UUID) -> str:
+    """Return 64 bits of a UUID as 16 hexadecimal digits, enough among the few names of a run."""
+    return name.hex[:16]
 
 
-def run_of_report(key_of_report: str) -> str:
-    """Return the id of the run that wrote a report."""
-    return key_of_report.rpartition("/")[2].removesuffix(".json")
+def run_number(run_id: str) -> int:
+    """Return the number of an attempt, 0 before the first."""
+    return 0 if run_id == NO_RUN else int(run_id[:_NUMBER_DIGITS])
+
+
+def run_folder(run_id: str) -> str:
+    """Name the folder below which an attempt writes all that may be committed."""
+    return f"{RUNS_PREFIX}{run_id}"
+
+
+def run_of(key: str) -> str:
+    """Return the id of the run in whose folder a key is."""
+    return key.split("/", maxsplit=2)[1]
+
+
+def manifest_key(folder: str) -> str:
+    """Name the manifest of the run whose folder this is."""
+    return f"{folder}/manifest.json"
+
+
+def report_key(folder: str, location_id: str, attempt: str) -> str:
+    """Name the report about a location that one try of a reporter writes."""
+    return f"{folder}/reports/location_id={location_id}/{attempt}.json"
 
 
 def state_key(key_of_report: str) -> str:
     """Name the exact sums behind a report, from which the next report continues."""
-    return "state/" + key_of_report.removeprefix("reports/").removesuffix(".json") + ".parquet"
+    return key_of_report.replace("/reports/", "/state/", 1).removesuffix(".json") + ".parquet"

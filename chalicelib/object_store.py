@@ -10,13 +10,15 @@ from botocore.exceptions import ClientError
 from chalicelib.errors import ObjectNotFoundError, ServiceUnavailableError
 
 if TYPE_CHECKING:
-    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 T = TypeVar("T")
 
 # What one delete_objects call takes.
 _KEYS_PER_DELETE = 1_000
+# How often a write may meet another one of the same key.
+_CONFLICTS_MAX = 5
 
 
 class ObjectStore:
@@ -29,7 +31,7 @@ class ObjectStore:
 
     def get(self, key: str) -> bytes:
         """Return an object's content; raises ObjectNotFoundError."""
-        return self._open(key).read()
+        return self._open(key)["Body"].read()
 
     def put(self, key: str, content: bytes) -> None:
         """Write an object, replacing what is there."""
@@ -41,18 +43,35 @@ class ObjectStore:
 
     def put_first(self, key: str, content: bytes) -> bool:
         """Write an object unless the key is taken; return whether this call wrote it."""
-        try:
-            self._s3.put_object(Bucket=self._bucket, Key=key, Body=content, IfNoneMatch="*")
-        except ClientError as error:
-            if error.response["Error"]["Code"] in {"PreconditionFailed", "ConditionalRequestConflict"}:
-                return False
-            raise
-        return True
+        for _ in range(_CONFLICTS_MAX):
+            try:
+                self._s3.put_object(Bucket=self._bucket, Key=key, Body=content, IfNoneMatch="*")
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code == "PreconditionFailed":
+                    return False
+                # Another write was under way, and nobody knows yet whether it succeeds.
+                if code != "ConditionalRequestConflict":
+                    raise
+            else:
+                return True
+        raise ServiceUnavailableError(f"others kept writing {key}, try again")
 
-    def list_keys(self, prefix: str) -> list[str]:
-        """Return all keys with the prefix, in order."""
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+    def list_keys(self, prefix: str, after: str = "") -> list[str]:
+        """Return all keys with the prefix, or those of them behind `after`, in order."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=prefix, **({"StartAfter": after} if after else {})
+        )
         return [content["Key"] for page in pages for content in page.get("Contents", [])]
+
+    def get_tail(self, key: str, length: int) -> tuple[int, bytes]:
+        """Return an object's size in bytes and its last `length` bytes; raises ObjectNotFoundError."""
+        found = self._open(key, Range=f"bytes=-{length}")
+        return int(found["ContentRange"].rpartition("/")[2]), found["Body"].read()
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """Return an object's bytes from `start` to before `end`; raises ObjectNotFoundError."""
+        return self._open(key, Range=f"bytes={start}-{end - 1}")["Body"].read()
 
     def delete(self, keys: list[str]) -> None:
         """Delete objects; those already gone do not matter."""
@@ -79,11 +98,11 @@ class ObjectStore:
 
     def _download_one(self, key: str, path: Path) -> None:
         with path.open("wb") as file:
-            file.writelines(self._open(key).iter_chunks(1024 * 1024))
+            file.writelines(self._open(key)["Body"].iter_chunks(1024 * 1024))
 
-    def _open(self, key: str) -> "StreamingBody":
+    def _open(self, key: str, **part: str) -> "GetObjectOutputTypeDef":
         try:
-            return self._s3.get_object(Bucket=self._bucket, Key=key)["Body"]
+            return self._s3.get_object(Bucket=self._bucket, Key=key, **part)
         except self._s3.exceptions.NoSuchKey:
             raise ObjectNotFoundError(f"no object {key}") from None
 

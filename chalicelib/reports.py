@@ -2,8 +2,8 @@
 
 Times are texts as `format_time` writes them, which sort as times.
 
-Each reporter leaves its location's latest as an empty object whose name says it all, so that the latest of
-20,000 locations are gathered with 20 listings instead of 20,000 reads.
+Each try of a reporter leaves its outcome as an empty object whose name says it all, so that the latest of 20,000
+locations are gathered with 20 listings instead of 20,000 reads.
 """
 
 from msgspec import Struct
@@ -41,7 +41,7 @@ class Report(Struct, frozen=True):
 
 
 class LocationLatest(Struct, frozen=True):
-    """A location's last minute (UTC) and its moving average in °C; None while all it sent was too late to count."""
+    """A location's last minute (UTC) and its moving average in °C; None while it has sent nothing that counts."""
 
     location_id: str
     last_timestamp: str | None
@@ -57,13 +57,14 @@ class LocationsSummary(Struct, frozen=True):
 class RunSummary(Struct, frozen=True):
     """A committed run: when it started, on how many locations it reported, its books and those of all runs.
 
-    `quarantined` counts the objects in quarantine when the run was summed up, `latest_measurement` is the time of
-    the latest of all runs, and below the limits a moving average has the status that they are named after.
+    `execution` is the name of the workflow's. `quarantined` counts the objects in quarantine when the run was summed
+    up, `latest_measurement` is the time of the latest of all runs, and below the limits a moving average has the status that they are named after.
     `broken_sensors` are all that were latched until then, `newly_broken_sensors` those since the run before.
     """
 
     run_id: str
     previous_run_id: str | None
+    execution: str
     started_at: str
     locations: int
     counts: Counts
@@ -75,33 +76,43 @@ class RunSummary(Struct, frozen=True):
     status_below_celsius: StatusLimits
 
 
-def run_summary_key(run_id: str) -> str:
-    """Name a run's summary of itself."""
-    return f"runs/{run_id}/run.json"
+def run_summary_key(folder: str, attempt: str) -> str:
+    """Name the summary of a run that one try of the summarizer writes."""
+    return f"{folder}/summaries/{attempt}/run.json"
 
 
-def locations_summary_key(run_id: str) -> str:
-    """Name the latest of every location as of a run."""
-    return f"runs/{run_id}/locations.json"
+def locations_summary_key(folder: str, attempt: str) -> str:
+    """Name the latest of every location as of a run, as one try of the summarizer writes it."""
+    return f"{folder}/summaries/{attempt}/locations.json"
 
 
-def latest_prefix(run_id: str) -> str:
+class Outcome(Struct, frozen=True):
+    """What a try of a reporter has left: its location's latest, and how many of the run's measurements were late."""
+
+    attempt: str
+    latest: LocationLatest
+    late: int
+
+
+def outcomes_prefix(run_id: str) -> str:
     """Begin the names of what a run's reporters leave."""
-    return f"scratch/{run_id}/latest/"
+    return f"scratch/{run_id}/outcomes/"
 
 
-def latest_key(run_id: str, latest: LocationLatest) -> str:
-    """Name the object that says what a run's reporter found last of its location."""
+def outcome_key(run_id: str, outcome: Outcome) -> str:
+    """Name the empty object that says what a try of a reporter has left."""
+    latest = outcome.latest
     time = latest.last_timestamp or _NOTHING
     average = _NOTHING if latest.moving_average is None else repr(latest.moving_average)
-    return f"{latest_prefix(run_id)}{latest.location_id}/{time}/{average}"
+    return f"{outcomes_prefix(run_id)}{latest.location_id}/{outcome.attempt}/{time}/{average}/{outcome.late}"
 
 
-def read_latest_key(key: str) -> LocationLatest:
+def read_outcome_key(key: str) -> Outcome:
     """Return what such a name says."""
-    location_id, time, average = key.rsplit("/", maxsplit=3)[1:]
-    return LocationLatest(
+    location_id, attempt, time, average, late = key.rsplit("/", maxsplit=5)[1:]
+    latest = LocationLatest(
         location_id=location_id,
         last_timestamp=None if time == _NOTHING else time,
         moving_average=None if average == _NOTHING else float(average),
     )
+    return Outcome(attempt, latest, int(late))

@@ -62,6 +62,19 @@ class AnalyticsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     duckdb_memory_limit_mb: Annotated[int, Meta(ge=100, le=8_192)]
 
 
+class IngestSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How old a measurement may be when it is posted; what was accepted is counted, however long it then takes."""
+
+    accepted_age_hours: Annotated[int, Meta(ge=1, le=720)]
+
+
+class ArchiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The minutes after which measurements are handed over to the archive, and the rows of one of its files."""
+
+    interval_minutes: Annotated[int, Meta(ge=1, le=1_440)]
+    entry_rows: Annotated[int, Meta(ge=1_000, le=20_000_000)]
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that may differ between stages."""
 
@@ -73,7 +86,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     limits: LimitSettings
     alerts: AlertSettings
     idempotency: IdempotencySettings
+    ingest: IngestSettings
     analytics: AnalyticsSettings
+    archive: ArchiveSettings
 
 
 def load_settings(stage: str, folder: Path = CONFIG_FOLDER) -> Settings:
