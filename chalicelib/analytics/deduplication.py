@@ -1,154 +1,105 @@
-"""Deduplication in SQL: measurements in, one file per location out, every (location, sensor, timestamp) counted once.
+"""Deduplication in SQL: of `incoming`, see run_input.py, stays what the run counts, one row of each measurement.
 
-All times are UTC, to the millisecond. A run works on these tables:
-incoming  what the run has got, see run_input.py
-seen      what earlier runs have got in the hours that incoming touches; `counted` if it is in a report
-fresh     what this run counts
-dropped   what it does not, and its outcome: duplicate, conflict (a duplicate with another temperature), or late
+All times are UTC, to the millisecond. Beside it are these tables:
+known     what earlier runs have counted, or dropped as duplicates, of what is incoming, see archive.py
+dropped   the run's duplicates; a conflict is one with another value, or another temperature where a value is missing
 A copy of a message that the queue delivered twice is in neither: it was accepted once.
 """
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 from msgspec import Struct
 
-from chalicelib.analytics.duckdb_session import FILES, as_files
 from chalicelib.ledger import Counts
-
-HOUR_FORMAT = "%Y-%m-%dT%H"
 
 # What is one measurement, however often it comes. Two locations may name their sensors alike.
 _KEY = "location_id, sensor_id, measured_at"
 
-# Rows whose keys are held in memory at a time while duplicates are dropped.
-_ROWS_PER_BUCKET = 8_000_000
+# Rows whose hashes are held in memory at a time while repeated ones are looked for.
+_ROWS_PER_BUCKET = 16_000_000
 # More partitions in one COPY need more write buffers than a small memory limit has.
 _LOCATIONS_PER_COPY = 64
 
 
-class LocationPartition(Struct, frozen=True):
-    """The measurements that a run has for one location; the file is None when none of them is new."""
+class LocationShare(Struct, frozen=True):
+    """What a run has for one location; the file with its sums is None when none of its measurements is new."""
 
     location_id: str
     counts: Counts
     file: Path | None
 
 
-def watermark(connection: duckdb.DuckDBPyConnection, previous: datetime) -> datetime:
-    """Return the time of the latest measurement of this run and the previous ones."""
-    latest = connection.execute("SELECT max(measured_at) FROM incoming").fetchall()[0][0]
-    return previous if latest is None else max(latest.replace(tzinfo=UTC), previous)
+def drop_duplicates(connection: duckdb.DuckDBPyConnection) -> None:
+    """Share `incoming` out to itself and `dropped`.
 
-
-def earliest_kept(watermark_time: datetime, history_hours: int, window_minutes: int) -> datetime:
-    """Return the first minute that still counts: one of the history, or of the window of the history's first."""
-    newest_minute = watermark_time.replace(second=0, microsecond=0)
-    return newest_minute - timedelta(hours=history_hours, minutes=window_minutes - 2)
-
-
-def hours_of_incoming(connection: duckdb.DuckDBPyConnection, earliest: datetime) -> list[str]:
-    """Return the UTC hours, as `2026-01-31T09`, that the run's measurements from `earliest` on touch."""
-    rows = connection.execute(
-        "SELECT DISTINCT date_trunc('hour', measured_at) FROM incoming WHERE measured_at >= ?", [earliest]
-    ).fetchall()
-    return sorted(f"{hour:{HOUR_FORMAT}}" for (hour,) in rows)
-
-
-def load_seen(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
-    """Make the files of earlier runs the table `seen`."""
-    connection.execute(
-        """
-        CREATE TABLE seen (
-            location_id VARCHAR, sensor_id VARCHAR, measured_at TIMESTAMP,
-            temperature DOUBLE, delivery BIGINT, counted BOOLEAN
-        )
-        """
-    )
-    if files:
-        connection.execute(f"INSERT INTO seen BY NAME FROM read_parquet({FILES})", [as_files(files)])
-
-
-def drop_duplicates(connection: duckdb.DuckDBPyConnection, earliest: datetime) -> None:
-    """Share `incoming` out to `fresh` and `dropped`.
-
-    Of each (location, sensor, time) from `earliest` on, the measurement that an earlier run counted stays, else the one
-    that was queued first.
+    Of each (location, sensor, time) the measurement that an earlier run counted stays, else the one queued first.
     """
-    connection.execute(
-        f"""
-        CREATE TABLE fresh AS SELECT {_KEY}, temperature, delivery FROM incoming WHERE false;
-        CREATE TABLE dropped AS SELECT *, '' AS outcome FROM fresh;
-        """
-    )
     rows = connection.execute("SELECT count(*) FROM incoming").fetchall()[0][0]
     buckets = 1 + rows // _ROWS_PER_BUCKET
+    connection.execute(_PREPARE)
     for bucket in range(buckets):
-        part = f"hash(location_id, sensor_id) % {buckets} = {bucket}" if buckets > 1 else "true"
-        since = f"TIMESTAMP '{earliest:%Y-%m-%d %H:%M:%S}'"
-        connection.execute(_DROP_DUPLICATES.format(key=_KEY, part=part, earliest=since))
+        part = f"WHERE hash({_KEY}) % {buckets} = {bucket}" if buckets > 1 else ""
+        connection.execute(_FIND_REPEATED.format(part=part))
+    if connection.execute("SELECT count(*) FROM suspects").fetchall()[0][0]:
+        connection.execute(_SETTLE)
 
 
-# Most keys occur once: for those any_value is exact and cheap. Only the contested ones pay for an order.
-_DROP_DUPLICATES = """
-CREATE OR REPLACE TEMP VIEW seen_part AS FROM seen WHERE {part};
+_PREPARE = f"""
+CREATE TABLE suspects AS SELECT DISTINCT hash({_KEY}) AS suspect FROM known;
+CREATE TABLE dropped AS SELECT {_KEY}, delivery, queued_at_ms, false AS is_conflict FROM incoming WHERE false;
+"""
 
-CREATE OR REPLACE TEMP TABLE grouped AS
-SELECT {key}, count(*) AS copies, any_value(temperature) AS temperature, any_value(delivery) AS delivery
-FROM incoming WHERE measured_at >= {earliest} AND {part}
-GROUP BY {key};
+# Most keys occur once. A hash of eight bytes tells so for a fraction of what the keys cost, and wrongly suspects one
+# in many millions, which the settlement then lets go.
+_FIND_REPEATED = f"""
+INSERT INTO suspects
+SELECT suspect FROM (SELECT hash({_KEY}) AS suspect FROM incoming {{part}}) GROUP BY suspect HAVING count(*) > 1
+"""
 
-INSERT INTO fresh
-SELECT {key}, temperature, delivery
-FROM grouped ANTI JOIN seen_part USING ({key})
-WHERE copies = 1;
+_SETTLE = f"""
+CREATE TEMP TABLE contested AS FROM incoming WHERE hash({_KEY}) IN (FROM suspects);
 
-CREATE OR REPLACE TEMP TABLE contested AS
+DELETE FROM incoming WHERE hash({_KEY}) IN (FROM suspects);
+
+CREATE TEMP TABLE accepted AS
 SELECT *, row_number() OVER (
-    PARTITION BY {key} ORDER BY queued_at_ms, temperature, delivery
+    PARTITION BY {_KEY} ORDER BY queued_at_ms, value, temperature, delivery, place
 ) AS rank
 FROM (
-    SELECT incoming.* FROM incoming
-    SEMI JOIN (
-        SELECT {key} FROM grouped WHERE copies > 1
-        UNION ALL
-        SELECT {key} FROM grouped SEMI JOIN seen_part USING ({key})
-    ) USING ({key})
-    ANTI JOIN seen_part USING ({key}, delivery)
-    QUALIFY delivery IS NULL OR row_number() OVER (PARTITION BY {key}, delivery) = 1
+    FROM contested ANTI JOIN known USING ({_KEY}, delivery)
+    QUALIFY delivery IS NULL OR row_number() OVER (PARTITION BY {_KEY}, delivery, place) = 1
 );
 
-CREATE OR REPLACE TEMP TABLE winners AS
-FROM contested ANTI JOIN (FROM seen_part WHERE counted) AS kept USING ({key}) WHERE rank = 1;
+CREATE TEMP TABLE winners AS
+FROM accepted ANTI JOIN (FROM known WHERE counted) AS kept USING ({_KEY}) WHERE rank = 1;
 
-INSERT INTO fresh SELECT {key}, temperature, delivery FROM winners;
+INSERT INTO incoming SELECT * EXCLUDE (rank) FROM winners;
 
 INSERT INTO dropped
-SELECT {key}, contested.temperature, contested.delivery,
-       if(contested.temperature <> kept.temperature, 'conflict', 'duplicate')
-FROM contested JOIN (
-    SELECT {key}, temperature, false AS is_new FROM seen_part WHERE counted
+SELECT {_KEY}, accepted.delivery, accepted.queued_at_ms,
+       CASE WHEN accepted.value IS NULL OR kept.value IS NULL THEN accepted.temperature <> kept.temperature
+            ELSE accepted.value <> kept.value END
+FROM accepted JOIN (
+    SELECT {_KEY}, value, temperature, false AS is_new FROM known WHERE counted
     UNION ALL
-    SELECT {key}, temperature, true AS is_new FROM winners
-) AS kept USING ({key})
+    SELECT {_KEY}, value, temperature, true AS is_new FROM winners
+) AS kept USING ({_KEY})
 WHERE NOT (kept.is_new AND rank = 1);
-
-INSERT INTO dropped
-SELECT {key}, temperature, delivery, 'late'
-FROM incoming ANTI JOIN seen_part USING ({key}, delivery)
-WHERE measured_at < {earliest} AND {part}
-QUALIFY delivery IS NULL OR row_number() OVER (PARTITION BY {key}, delivery) = 1;
 """
 
 
-def write_partitions(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[LocationPartition]:
-    """Write `fresh` as one Parquet file per location below `folder`, and count what each location got."""
+def write_shares(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[LocationShare]:
+    """Write the sums of what is counted as one Parquet file per location below `folder`, and count each one's rows."""
+    connection.execute(_SUM_UP)
     rows = connection.execute(
         """
-        SELECT location_id, count(*) FILTER (outcome = 'fresh'), count(*) FILTER (outcome IN ('duplicate', 'conflict')),
-               count(*) FILTER (outcome = 'conflict'), count(*) FILTER (outcome = 'late')
-        FROM (SELECT location_id, 'fresh' AS outcome FROM fresh UNION ALL SELECT location_id, outcome FROM dropped)
+        SELECT location_id, sum(measurements)::BIGINT, sum(duplicates)::BIGINT, sum(conflicts)::BIGINT FROM (
+            SELECT location_id, count AS measurements, 0 AS duplicates, 0 AS conflicts
+            FROM increments WHERE sensor_id IS NULL
+            UNION ALL
+            SELECT location_id, 0, 1, is_conflict::INTEGER FROM dropped
+        )
         GROUP BY location_id ORDER BY location_id
         """
     ).fetchall()
@@ -156,7 +107,19 @@ def write_partitions(connection: duckdb.DuckDBPyConnection, folder: Path) -> lis
     files = _write_locations(
         connection, [location_id for location_id in counts if counts[location_id].measurements], folder
     )
-    return [LocationPartition(location_id, count, files.get(location_id)) for location_id, count in counts.items()]
+    return [LocationShare(location_id, count, files.get(location_id)) for location_id, count in counts.items()]
+
+
+# A location's minutes, with the exact sums of their temperatures, and its sensors, with the last minute of each.
+_SUM_UP = """
+CREATE TABLE increments AS
+SELECT location_id, NULL::VARCHAR AS sensor_id, date_trunc('minute', measured_at) AS minute, count(*) AS count,
+       sum(temperature) AS total, min(temperature) AS lowest, max(temperature) AS highest
+FROM incoming GROUP BY location_id, minute
+UNION ALL BY NAME
+SELECT location_id, sensor_id, date_trunc('minute', max(measured_at)) AS minute
+FROM incoming GROUP BY location_id, sensor_id
+"""
 
 
 def _write_locations(connection: duckdb.DuckDBPyConnection, location_ids: list[str], folder: Path) -> dict[str, Path]:
@@ -165,34 +128,11 @@ def _write_locations(connection: duckdb.DuckDBPyConnection, location_ids: list[s
         connection.execute(
             f"""
             COPY (
-                SELECT * EXCLUDE (delivery, location_id), hex(location_id) AS location
-                FROM fresh WHERE location_id BETWEEN $first AND $last
+                SELECT * EXCLUDE (location_id), hex(location_id) AS location
+                FROM increments WHERE location_id BETWEEN $first AND $last
             ) TO '{folder}' (FORMAT parquet, PARTITION_BY (location), OVERWRITE_OR_IGNORE)
             """,
             {"first": some[0], "last": some[-1]},
         )
     # Every partition is a folder with one file. Named by the ids, those of `A` and `a` would be one on some disks.
     return {bytes.fromhex(file.parent.name.partition("=")[2]).decode(): file for file in folder.glob("*/*.parquet")}
-
-
-def write_seen(connection: duckdb.DuckDBPyConnection, hours: list[str], folder: Path) -> dict[str, Path]:
-    """Write what the run adds to `seen` as one Parquet file an hour; return the files of hours that got anything."""
-    written = {}
-    for hour in hours:
-        file = folder / f"{hour}.parquet"
-        start = datetime.strptime(hour, HOUR_FORMAT)  # noqa: DTZ007 - DuckDB's timestamps have no zone
-        copied = connection.execute(
-            f"""
-            COPY (
-                SELECT {_KEY}, temperature, delivery, true AS counted
-                FROM fresh WHERE measured_at >= $start AND measured_at < $end
-                UNION ALL
-                SELECT {_KEY}, temperature, delivery, false AS counted
-                FROM dropped WHERE measured_at >= $start AND measured_at < $end AND delivery IS NOT NULL
-            ) TO '{file}' (FORMAT parquet, COMPRESSION zstd)
-            """,
-            {"start": start, "end": start + timedelta(hours=1)},
-        ).fetchall()
-        if copied[0][0]:
-            written[hour] = file
-    return written

@@ -1,25 +1,38 @@
-"""The workflow's step between reports and commit: sums the run up, so that one read answers for all locations."""
+"""The workflow's fourth function: sums up what the reporters left, and writes the manifest that the commit makes valid.
+
+Times are texts as `format_time` writes them, which sort as times.
+"""
 
 import logging
+from collections.abc import Callable, Iterator
+from itertools import islice
+from uuid import UUID
 
 import msgspec
 
-from chalicelib.analytics.workflow import SummaryRequest
+from chalicelib.analytics import archive
+from chalicelib.analytics.workflow import Claim, Plan, ReportAnswer, RunAnswer, SummaryRequest
+from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ObjectNotFoundError
-from chalicelib.landing import QUARANTINE_PREFIX
-from chalicelib.ledger import NO_MANIFEST, Ledger, Manifest
+from chalicelib.fields import format_time
+from chalicelib.ledger import NO_RUN, Counts, Ledger, Manifest, manifest_key, report_key, short_name
 from chalicelib.object_store import ObjectStore
+from chalicelib.quarantine_count import QuarantineCount
 from chalicelib.reports import (
     LocationLatest,
     LocationsSummary,
+    Outcome,
     RunSummary,
-    latest_prefix,
     locations_summary_key,
-    read_latest_key,
+    outcomes_prefix,
+    read_outcome_key,
     run_summary_key,
 )
-from chalicelib.thermistor import StatusLimits
+from chalicelib.settings import Settings
 from chalicelib.validation import decode_json
+
+# The manifest names all reports of a run; an answer has to stay below Step Functions' 256 KiB.
+_REPORTS_LISTED = 100
 
 logger = logging.getLogger(__name__)
 
@@ -27,55 +40,109 @@ logger = logging.getLogger(__name__)
 class Summarizer:
     """Sums up a run whose reporters have finished; safe to call again, and invisible before the commit."""
 
-    def __init__(self, limits: StatusLimits, store: ObjectStore, ledger: Ledger) -> None:
-        self._limits = limits
+    def __init__(
+        self,
+        settings: Settings,
+        store: ObjectStore,
+        ledger: Ledger,
+        broken_count: BrokenCount,
+        quarantine_count: QuarantineCount,
+        new_uuid: Callable[[], UUID],
+    ) -> None:
+        self._settings = settings
         self._store = store
         self._ledger = ledger
+        self._broken_count = broken_count
+        self._quarantine_count = quarantine_count
+        self._new_uuid = new_uuid
 
-    def summarize(self, request: SummaryRequest) -> RunSummary:
-        """Write the run's two summaries and return the run's own; raises ObjectNotFoundError for a missing reporter."""
-        manifest = self._ledger.read_manifest(request.run_id)
-        latest = self._carried_forward(manifest) | self._reported(manifest)
+    def summarize(self, request: SummaryRequest) -> RunAnswer:
+        """Write the run's summaries and its manifest, or take the one that another try has written.
+
+        Raises ObjectNotFoundError for a missing reporter, and when other runs have committed meanwhile.
+        """
+        plan = decode_json(self._store.get(request.plan_key), Plan, request.plan_key)
+        claim, attempt = plan.claim, short_name(self._new_uuid())
+        previous = self._ledger.read_manifest(claim.previous_run_id)
+        outcomes = self._outcomes(plan)
+        manifest = self._manifest(plan, attempt, previous, outcomes)
+        self._write_summaries(manifest, previous, outcomes)
+        written = self._ledger.write_manifest(claim.folder, manifest)
+        listed = islice(written.reports.items(), _REPORTS_LISTED) if claim.is_static else ()
+        return RunAnswer(
+            run_id=claim.run_id,
+            previous_run_id=claim.previous_run_id,
+            manifest_key=manifest_key(claim.folder),
+            locations=plan.locations,
+            counts=written.counts,
+            reports=[ReportAnswer(location_id, key) for location_id, key in listed],
+        )
+
+    def _outcomes(self, plan: Plan) -> dict[str, Outcome]:
+        """Return what one try of each location's reporter has left."""
+        run_id = plan.claim.run_id
+        found = map(read_outcome_key, self._store.list_keys(outcomes_prefix(run_id)))
+        outcomes = {one.latest.location_id: one for one in found}
+        if len(outcomes) != plan.locations:
+            raise ObjectNotFoundError(f"{len(outcomes)} of {plan.locations} locations of {run_id} reported")
+        return outcomes
+
+    def _manifest(self, plan: Plan, attempt: str, previous: Manifest, outcomes: dict[str, Outcome]) -> Manifest:
+        claim = plan.claim
+        refused = {one.key for one in plan.quarantine}
+        counts = plan.counts + Counts(late=sum(one.late for one in outcomes.values()))
+        # Sensors do not break in a file, and what becomes of it is no part of the books.
+        broken = 0 if claim.is_static else self._broken_count.read()
+        handed_over = archive.hand_over(previous, claim, plan.spool, self._settings.archive)
+        return Manifest(
+            run_id=claim.run_id,
+            previous_run_id=previous.run_id,
+            execution=claim.execution,
+            created_at=format_time(claim.started_at),
+            landing=[] if claim.is_static else [key for key in claim.landing if key not in refused],
+            quarantine=plan.quarantine,
+            reports=previous.reports
+            | {location: report_key(claim.folder, location, one.attempt) for location, one in outcomes.items()},
+            spool=handed_over.spool,
+            entries=handed_over.entries,
+            duplicates=plan.duplicates,
+            archived_through=handed_over.archived_through,
+            locations_summary_key=locations_summary_key(claim.folder, attempt),
+            run_summary_key=run_summary_key(claim.folder, attempt),
+            latest_measurement=max(plan.latest_measurement or "", previous.latest_measurement),
+            counts=counts,
+            totals=previous.totals + counts,
+            swept_at=claim.swept_at,
+            handed_over_at=handed_over.handed_over_at,
+            late_handed_over_at=handed_over.late_handed_over_at,
+            broken_sensors=broken,
+            newly_broken_sensors=broken - previous.broken_sensors,
+        )
+
+    def _write_summaries(self, manifest: Manifest, previous: Manifest, outcomes: dict[str, Outcome]) -> None:
+        latest = self._carried_forward(previous) | {location: one.latest for location, one in outcomes.items()}
         locations = LocationsSummary([latest[location_id] for location_id in sorted(latest)])
-        self._store.put(locations_summary_key(manifest.run_id), msgspec.json.encode(locations))
-        about = self._about(manifest)
-        self._store.put(run_summary_key(manifest.run_id), msgspec.json.encode(about))
-        return about
+        self._store.put(manifest.locations_summary_key, msgspec.json.encode(locations))
+        self._store.put(manifest.run_summary_key, msgspec.json.encode(self._about(manifest)))
 
-    def _carried_forward(self, manifest: Manifest) -> dict[str, LocationLatest]:
-        if _is_first(manifest):
+    def _carried_forward(self, previous: Manifest) -> dict[str, LocationLatest]:
+        if previous.run_id == NO_RUN:
             return {}
-        key = locations_summary_key(manifest.previous_run_id)
-        try:
-            content = self._store.get(key)
-        except ObjectNotFoundError:
-            # Two runs have committed meanwhile, so this one will not; or else nobody is served by never running again.
-            logger.warning("no latest averages of %s to carry forward", manifest.previous_run_id)
-            return {}
-        return {latest.location_id: latest for latest in decode_json(content, LocationsSummary, key).locations}
-
-    def _reported(self, manifest: Manifest) -> dict[str, LocationLatest]:
-        found = map(read_latest_key, self._store.list_keys(latest_prefix(manifest.run_id)))
-        latest = {one.location_id: one for one in found}
-        if len(latest) != manifest.locations:
-            raise ObjectNotFoundError(f"{len(latest)} of {manifest.locations} locations of {manifest.run_id} reported")
-        return latest
+        key = previous.locations_summary_key
+        return {latest.location_id: latest for latest in decode_json(self._store.get(key), LocationsSummary, key).locations}
 
     def _about(self, manifest: Manifest) -> RunSummary:
         return RunSummary(
             run_id=manifest.run_id,
-            previous_run_id=None if _is_first(manifest) else manifest.previous_run_id,
+            previous_run_id=None if manifest.previous_run_id == NO_RUN else manifest.previous_run_id,
+            execution=manifest.execution,
             started_at=manifest.created_at,
-            locations=manifest.locations,
+            locations=len([key for key in manifest.reports.values() if manifest.run_id in key]),
             counts=manifest.counts,
             totals=manifest.totals,
-            quarantined=len(self._store.list_keys(QUARANTINE_PREFIX)),
+            quarantined=self._quarantine_count.read(),
             newly_broken_sensors=manifest.newly_broken_sensors,
             broken_sensors=manifest.broken_sensors,
-            latest_measurement=manifest.watermark,
-            status_below_celsius=self._limits,
+            latest_measurement=manifest.latest_measurement,
+            status_below_celsius=self._settings.status_below_celsius,
         )
-
-
-def _is_first(manifest: Manifest) -> bool:
-    return manifest.previous_run_id == NO_MANIFEST.run_id
