@@ -28,7 +28,6 @@ from chalicelib.ingest.buffering import read_record
 from chalicelib.ingest.provisioning import SensorAnswer
 from chalicelib.ingest.readings import BatchAnswer
 from chalicelib.metrics import Metrics
-from chalicelib.reports import RunSummary
 from chalicelib.services import Services
 from chalicelib.settings import load_settings
 from chalicelib.validation import convert
@@ -227,9 +226,16 @@ def task(request_type: type[Any], log_message: str) -> Callable[[Callable[..., A
 
 
 @app.lambda_function()
-@task(workflow.RunRequest, "run prepared")
-def receiver(request: workflow.RunRequest) -> workflow.RunAnswer:
-    """Prepare a run of the workflow: one file of new measurements per location."""
+@task(workflow.ClaimRequest, "run claimed")
+def claimer(request: workflow.ClaimRequest) -> workflow.ClaimAnswer:
+    """Do what the committed run left to do, and claim the next one's input."""
+    return services.claimer.claim(request)
+
+
+@app.lambda_function()
+@task(workflow.ReceiveRequest, "run prepared")
+def receiver(request: workflow.ReceiveRequest) -> workflow.PlanAnswer:
+    """Prepare a run of the workflow: what it counts, and one file of sums per location."""
     return services.receiver.receive(request)
 
 
@@ -242,9 +248,9 @@ def reporter(request: workflow.ReportRequest) -> workflow.ReportAnswer:
 
 @app.lambda_function()
 @task(workflow.SummaryRequest, "run summed up")
-def summarizer(request: workflow.SummaryRequest) -> RunSummary:
+def summarizer(request: workflow.SummaryRequest) -> workflow.RunAnswer:
     """Sum up a run whose locations are reported."""
-    summary = services.summarizer.summarize(request)
+    answer = services.summarizer.summarize(request)
     # Here, since a run that fails before has counted nothing.
-    metrics.count(**{f"Run{kind.capitalize()}": number for kind, number in structs.asdict(summary.counts).items()})
-    return summary
+    metrics.count(**{f"Run{kind.capitalize()}": number for kind, number in structs.asdict(answer.counts).items()})
+    return answer

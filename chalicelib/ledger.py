@@ -152,16 +152,15 @@ class Ledger:
 
     def read_manifest(self, run_id: str) -> Manifest:
         """Return a run's manifest, NO_MANIFEST of NO_RUN; raises ObjectNotFoundError."""
-        if run_id == NO_RUN:
-            return NO_MANIFEST
-        key = manifest_key(run_folder(run_id))
-        return decode_json(self._store.get(key), Manifest, key)
+        return NO_MANIFEST if run_id == NO_RUN else self._read(manifest_key(run_folder(run_id)))
 
-    def write_manifest(self, manifest: Manifest) -> Manifest:
-        """Write a run's manifest unless it has one, and return the one that it has."""
-        if self._store.put_first(manifest_key(run_folder(manifest.run_id)), msgspec.json.encode(manifest)):
-            return manifest
-        return self.read_manifest(manifest.run_id)
+    def write_manifest(self, folder: str, manifest: Manifest) -> Manifest:
+        """Write the manifest of the run whose folder this is unless it has one, and return the one that it has."""
+        key = manifest_key(folder)
+        return manifest if self._store.put_first(key, msgspec.json.encode(manifest)) else self._read(key)
+
+    def _read(self, key: str) -> Manifest:
+        return decode_json(self._store.get(key), Manifest, key)
 
 
 def next_run_id(previous_run_id: str, name: UUID) -> str:

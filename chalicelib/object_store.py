@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
@@ -59,9 +59,7 @@ class ObjectStore:
 
     def list_keys(self, prefix: str, after: str = "") -> list[str]:
         """Return all keys with the prefix, or those of them behind `after`, in order."""
-        pages = self._s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=prefix, **({"StartAfter": after} if after else {})
-        )
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, StartAfter=after)
         return [content["Key"] for page in pages for content in page.get("Contents", [])]
 
     def get_tail(self, key: str, length: int) -> tuple[int, bytes]:
@@ -100,7 +98,7 @@ class ObjectStore:
         with path.open("wb") as file:
             file.writelines(self._open(key)["Body"].iter_chunks(1024 * 1024))
 
-    def _open(self, key: str, **part: str) -> "GetObjectOutputTypeDef":
+    def _open(self, key: str, **part: Any) -> "GetObjectOutputTypeDef":
         try:
             return self._s3.get_object(Bucket=self._bucket, Key=key, **part)
         except self._s3.exceptions.NoSuchKey:

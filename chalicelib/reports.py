@@ -57,9 +57,10 @@ class LocationsSummary(Struct, frozen=True):
 class RunSummary(Struct, frozen=True):
     """A committed run: when it started, on how many locations it reported, its books and those of all runs.
 
-    `execution` is the name of the workflow's. `quarantined` counts the objects in quarantine when the run was summed
-    up, `latest_measurement` is the time of the latest of all runs, and below the limits a moving average has the status that they are named after.
-    `broken_sensors` are all that were latched until then, `newly_broken_sensors` those since the run before.
+    `execution` is the name of the workflow's. `quarantined` counts the objects in quarantine as of the run, and
+    `latest_measurement` is the time of the latest of all runs; below the limits a moving average has the status that
+    they are named after. `broken_sensors` are all that were latched until then, `newly_broken_sensors` those since the
+    run before.
     """
 
     run_id: str

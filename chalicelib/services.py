@@ -24,9 +24,11 @@ from chalicelib.ingest.registry import SensorRegistry
 from chalicelib.ingest.transactions import Transactions
 from chalicelib.ledger import Ledger
 from chalicelib.object_store import ObjectStore
+from chalicelib.quarantine_count import QuarantineCount
 from chalicelib.settings import Settings
 
 if TYPE_CHECKING:
+    from chalicelib.analytics.claimer import Claimer
     from chalicelib.analytics.receiver import Receiver
     from chalicelib.analytics.reporter import Reporter
 
@@ -52,7 +54,7 @@ class Services:
         return Ingest(
             thermistors=self._thermistors,
             status_limits=settings.status_below_celsius,
-            oldest_age=timedelta(hours=settings.analytics.history_hours),
+            oldest_age=timedelta(hours=settings.ingest.accepted_age_hours),
             idempotency=Idempotency(settings.idempotency, resources.idempotency_table, dynamodb),
             registry=self._registry,
             queue=MeasurementQueue(resources.queue_url, self.aws.sqs, self._correlation_id),
@@ -73,21 +75,34 @@ class Services:
         return Buffer(self._store_online, clock=_utc_now, new_uuid=uuid4)
 
     @cached_property
+    def claimer(self) -> "Claimer":
+        # DuckDB is for the processes that compute; no other pays for its import.
+        from chalicelib.analytics.claimer import Claimer  # noqa: PLC0415
+
+        return Claimer(self._settings, self._store, self._ledger(self._store), self._quarantine_count, uuid4)
+
+    @cached_property
     def receiver(self) -> "Receiver":
-        # DuckDB is for the two processes that compute; no other pays for its import.
         from chalicelib.analytics.receiver import Receiver  # noqa: PLC0415
 
-        return Receiver(self._settings.analytics, self._store, self._ledger(self._store), self._broken_count, uuid4)
+        return Receiver(self._settings, self._store, self._ledger(self._store), uuid4)
 
     @cached_property
     def reporter(self) -> "Reporter":
         from chalicelib.analytics.reporter import Reporter  # noqa: PLC0415
 
-        return Reporter(self._settings.analytics, self._store)
+        return Reporter(self._settings.analytics.duckdb_memory_limit_mb, self._store, uuid4)
 
     @cached_property
     def summarizer(self) -> Summarizer:
-        return Summarizer(self._settings.status_below_celsius, self._store, self._ledger(self._store))
+        return Summarizer(
+            self._settings,
+            self._store,
+            self._ledger(self._store),
+            self._broken_count,
+            self._quarantine_count,
+            uuid4,
+        )
 
     @cached_property
     def provisioning(self) -> Provisioning:
@@ -114,6 +129,10 @@ class Services:
     @cached_property
     def _broken_count(self) -> BrokenCount:
         return BrokenCount(self.aws.resources.ledger_table, self.aws.dynamodb)
+
+    @cached_property
+    def _quarantine_count(self) -> QuarantineCount:
+        return QuarantineCount(self.aws.resources.ledger_table, self.aws.dynamodb)
 
     @cached_property
     def _store(self) -> ObjectStore:

@@ -21,6 +21,7 @@ from chalicelib.ledger import (
     NO_MANIFEST,
     NO_RUN,
     RUNS_PREFIX,
+    Entry,
     Ledger,
     Manifest,
     manifest_key,
@@ -84,10 +85,10 @@ class Claimer:
         folder = run_folder(next_run_id(previous.run_id, self._new_uuid()))
         return self._write(request, folder, previous, keys, archived, swept_at)
 
-    def _carry_out(self, entry: archive.Entry) -> bool:
+    def _carry_out(self, entry: Entry) -> bool:
         """Hand an entry's rows over to the archive; return whether it has them now."""
         try:
-            archive.carry_out(entry, self._store, self._settings.analytics.duckdb_memory_limit_mb, self._scratch)
+            archive.carry_out(self._store, entry, self._settings.analytics.duckdb_memory_limit_mb, self._scratch)
         except duckdb.Error:
             # It stands unchanged in the next manifest, and the run goes on for all others.
             logger.exception("not archived yet: %s", entry.key)
@@ -120,6 +121,18 @@ class Claimer:
             if key not in named and run_number(run_of(key)) <= number:
                 yield key
 
+    def _hands_over(self, previous: Manifest, claim: Claim) -> bool:
+        """Tell whether the time has come to hand over what the spool has."""
+        decided = archive.decide_entries(
+            previous.spool,
+            self._settings.archive,
+            claim.run_id,
+            claim.started_at,
+            previous.handed_over_at,
+            previous.late_handed_over_at,
+        )
+        return bool(decided.entries)
+
     def _write(
         self,
         request: ClaimRequest,
@@ -141,7 +154,7 @@ class Claimer:
             swept_at=swept_at,
             scope=ReportScope(analytics.window_minutes, analytics.history_hours),
         )
-        has_work = bool(landing or archived or archive.is_due(previous, self._settings.archive, request.started_at))
+        has_work = bool(landing or archived or self._hands_over(previous, claim))
         claim_key = f"{folder}/claim.json"
         if has_work:
             self._store.put(claim_key, msgspec.json.encode(claim))

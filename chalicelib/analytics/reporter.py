@@ -96,7 +96,8 @@ def moving_averages(connection: duckdb.DuckDBPyConnection, scope: ReportScope) -
     """Return the history's minutes of the table `minutes`, each with the mean of the window that ends with it."""
     rows = connection.execute(
         """
-        SELECT strftime(minute, '%Y-%m-%dT%H:%M:%S.%gZ'), count, mean, lowest::DOUBLE, highest::DOUBLE, moving_average FROM (
+        SELECT strftime(minute, '%Y-%m-%dT%H:%M:%S.%gZ'), count, mean, lowest::DOUBLE, highest::DOUBLE, moving_average
+        FROM (
             SELECT *, total::DOUBLE / count AS mean,
                    (sum(total) OVER recent)::DOUBLE / (sum(count) OVER recent) AS moving_average
             FROM minutes

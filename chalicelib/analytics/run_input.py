@@ -1,8 +1,9 @@
-"""The receiver's input: landing objects, or a static file, become the table `incoming`.
+"""The receiver's input, which landing objects or a static file become: the table `incoming`.
 
-Its columns: sensor_id, location_id, temperature (°C), measured_at (UTC, to the millisecond), queued_at_ms (ms since
-the epoch) and delivery, which two copies of the same queue message have in common. A static file has neither of the
-last two.
+Its columns: location_id, sensor_id, measured_at (UTC, to the millisecond), temperature (°C, in the decimals that runs
+sum), value (ohm), status, queued_at_ms (when first queued, in ms since the epoch), delivery, which two copies of the
+same queue message have in common, and place, a row's index in its message. A static file has but the first four, and a
+value if it likes.
 """
 
 from datetime import datetime
@@ -10,17 +11,12 @@ from pathlib import Path
 
 import duckdb
 
-from chalicelib.analytics.duckdb_session import FILES, as_files
 from chalicelib.errors import ValidationError
 from chalicelib.thermistor import TEMPERATURE_MAX_CELSIUS
 from chalicelib.validation import shorten
 
-_LANDING_COLUMNS = """{
-    sensor_id: 'VARCHAR', location_id: 'VARCHAR', temperature: 'DOUBLE', timestamp: 'TIMESTAMP', queued_at_ms: 'BIGINT',
-    delivery: 'BIGINT'
-}"""
 _INPUT_COLUMNS = ("sensor_id", "location_id", "temperature", "timestamp")
-_JSON_COLUMNS = dict.fromkeys(_INPUT_COLUMNS, "VARCHAR")
+_JSON_COLUMNS = dict.fromkeys((*_INPUT_COLUMNS, "value"), "VARCHAR")
 _JSON_READER = f"read_json(?, format = 'newline_delimited', ignore_errors = true, columns = {_JSON_COLUMNS})"
 _CSV_READER = "read_csv(?, header = true, all_varchar = true, null_padding = true, store_rejects = true)"
 _READERS = {
@@ -37,24 +33,11 @@ def create_incoming(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         """
         CREATE TABLE incoming (
-            sensor_id VARCHAR NOT NULL, location_id VARCHAR NOT NULL, temperature DOUBLE NOT NULL,
-            measured_at TIMESTAMP NOT NULL, queued_at_ms BIGINT, delivery BIGINT
+            location_id VARCHAR NOT NULL, sensor_id VARCHAR NOT NULL, measured_at TIMESTAMP NOT NULL,
+            temperature DECIMAL(18, 12) NOT NULL, value DOUBLE, status VARCHAR, queued_at_ms BIGINT,
+            delivery INTEGER, place INTEGER
         )
         """
-    )
-
-
-def load_landing(connection: duckdb.DuckDBPyConnection, files: list[Path]) -> None:
-    """Add landing objects to `incoming`; raises duckdb.Error, and adds none of them, when one is damaged."""
-    # Adding 0.0 makes -0.0 the 0.0 it equals: minimum and maximum must not depend on the order of rows.
-    connection.execute(
-        f"""
-        INSERT INTO incoming
-        SELECT sensor_id, location_id, temperature + 0.0 AS temperature, timestamp AS measured_at,
-               queued_at_ms, delivery
-        FROM read_json({FILES}, columns = {_LANDING_COLUMNS}, format = 'newline_delimited')
-        """,
-        [as_files(files)],
     )
 
 
@@ -76,22 +59,23 @@ def load_static(connection: duckdb.DuckDBPyConnection, file: Path, latest: datet
     for column in _INPUT_COLUMNS:
         if column not in columns or not _number(connection, f"SELECT count(*) = 0 OR count({column}) > 0 FROM source"):
             raise ValidationError(f"{column}: the input has no such column")
-    connection.execute(_CHECK_SOURCE, [latest])
+    create_incoming(connection)
+    connection.execute(_CHECK_SOURCE.format(value="value" if "value" in columns else "NULL"), [latest])
     rejected = _number(connection, "SELECT count(*) FROM reject_errors") if "csv" in suffix else 0
     return rejected + _number(connection, "SELECT (SELECT count(*) FROM source) - (SELECT count(*) FROM incoming)")
 
 
 _CHECK_SOURCE = f"""
-CREATE TABLE incoming AS
+INSERT INTO incoming BY NAME
 SELECT * FROM (
-    SELECT sensor_id::VARCHAR AS sensor_id, location_id::VARCHAR AS location_id,
-           try_cast(temperature AS DOUBLE) + 0.0 AS temperature,
+    SELECT location_id::VARCHAR AS location_id, sensor_id::VARCHAR AS sensor_id,
            date_trunc('millisecond', try_cast(timestamp::VARCHAR AS TIMESTAMPTZ) AT TIME ZONE 'UTC') AS measured_at,
-           NULL::BIGINT AS queued_at_ms, NULL::BIGINT AS delivery
+           try_cast(try_cast(temperature AS DOUBLE) AS DECIMAL(18, 12)) AS temperature,
+           try_cast({{value}} AS DOUBLE) AS value
     FROM source
 )
-WHERE regexp_full_match(sensor_id, '[A-Za-z0-9_.:-]{{1,64}}')
-  AND regexp_full_match(location_id, '[A-Za-z0-9_.:-]{{1,64}}')
+WHERE regexp_full_match(sensor_id, '[A-Za-z0-9_.:-]{{{{1,64}}}}')
+  AND regexp_full_match(location_id, '[A-Za-z0-9_.:-]{{{{1,64}}}}')
   AND abs(temperature) < {TEMPERATURE_MAX_CELSIUS}
   AND measured_at BETWEEN TIMESTAMP '1970-01-01' AND ?::TIMESTAMPTZ AT TIME ZONE 'UTC'
 """

@@ -4,14 +4,14 @@ Times are texts as `format_time` writes them, which sort as times.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from uuid import UUID
 
 import msgspec
 
 from chalicelib.analytics import archive
-from chalicelib.analytics.workflow import Claim, Plan, ReportAnswer, RunAnswer, SummaryRequest
+from chalicelib.analytics.workflow import Plan, ReportAnswer, RunAnswer, SummaryRequest
 from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ObjectNotFoundError
 from chalicelib.fields import format_time
@@ -66,7 +66,8 @@ class Summarizer:
         previous = self._ledger.read_manifest(claim.previous_run_id)
         outcomes = self._outcomes(plan)
         manifest = self._manifest(plan, attempt, previous, outcomes)
-        self._write_summaries(manifest, previous, outcomes)
+        if not claim.is_static:
+            self._write_summaries(manifest, previous, outcomes)
         written = self._ledger.write_manifest(claim.folder, manifest)
         listed = islice(written.reports.items(), _REPORTS_LISTED) if claim.is_static else ()
         return RunAnswer(
@@ -93,7 +94,16 @@ class Summarizer:
         counts = plan.counts + Counts(late=sum(one.late for one in outcomes.values()))
         # Sensors do not break in a file, and what becomes of it is no part of the books.
         broken = 0 if claim.is_static else self._broken_count.read()
-        handed_over = archive.hand_over(previous, claim, plan.spool, self._settings.archive)
+        handed_over = archive.decide_entries(
+            [*previous.spool, *plan.spool],
+            self._settings.archive,
+            claim.run_id,
+            claim.started_at,
+            previous.handed_over_at,
+            previous.late_handed_over_at,
+        )
+        done = set(claim.archived)
+        entries = [*(entry for entry in previous.entries if entry.key not in done), *handed_over.entries]
         return Manifest(
             run_id=claim.run_id,
             previous_run_id=previous.run_id,
@@ -104,9 +114,9 @@ class Summarizer:
             reports=previous.reports
             | {location: report_key(claim.folder, location, one.attempt) for location, one in outcomes.items()},
             spool=handed_over.spool,
-            entries=handed_over.entries,
+            entries=entries,
             duplicates=plan.duplicates,
-            archived_through=handed_over.archived_through,
+            archived_through=archive.archived_through(handed_over.spool, entries, claim.run_id),
             locations_summary_key=locations_summary_key(claim.folder, attempt),
             run_summary_key=run_summary_key(claim.folder, attempt),
             latest_measurement=max(plan.latest_measurement or "", previous.latest_measurement),
@@ -123,24 +133,32 @@ class Summarizer:
         latest = self._carried_forward(previous) | {location: one.latest for location, one in outcomes.items()}
         locations = LocationsSummary([latest[location_id] for location_id in sorted(latest)])
         self._store.put(manifest.locations_summary_key, msgspec.json.encode(locations))
-        self._store.put(manifest.run_summary_key, msgspec.json.encode(self._about(manifest)))
+        self._store.put(manifest.run_summary_key, msgspec.json.encode(self._about(manifest, len(outcomes))))
 
     def _carried_forward(self, previous: Manifest) -> dict[str, LocationLatest]:
         if previous.run_id == NO_RUN:
             return {}
         key = previous.locations_summary_key
-        return {latest.location_id: latest for latest in decode_json(self._store.get(key), LocationsSummary, key).locations}
+        try:
+            content = self._store.get(key)
+        except ObjectNotFoundError:
+            # Two runs have committed meanwhile, so this one will not; or else nobody is served by never running again.
+            logger.warning("no latest averages of %s to carry forward", previous.run_id)
+            return {}
+        return {latest.location_id: latest for latest in decode_json(content, LocationsSummary, key).locations}
 
-    def _about(self, manifest: Manifest) -> RunSummary:
+    def _about(self, manifest: Manifest, locations: int) -> RunSummary:
+        aside = self._quarantine_count.read()
         return RunSummary(
             run_id=manifest.run_id,
             previous_run_id=None if manifest.previous_run_id == NO_RUN else manifest.previous_run_id,
             execution=manifest.execution,
             started_at=manifest.created_at,
-            locations=len([key for key in manifest.reports.values() if manifest.run_id in key]),
+            locations=locations,
             counts=manifest.counts,
             totals=manifest.totals,
-            quarantined=self._quarantine_count.read(),
+            # The next claim moves and counts what this run refuses.
+            quarantined=aside.objects - aside.restored_objects + len(manifest.quarantine),
             newly_broken_sensors=manifest.newly_broken_sensors,
             broken_sensors=manifest.broken_sensors,
             latest_measurement=manifest.latest_measurement,

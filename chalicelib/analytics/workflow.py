@@ -36,6 +36,11 @@ class ClaimRequest(Struct, frozen=True, forbid_unknown_fields=True):
     started_at: Timestamp
     input: SqsInput | S3Input
 
+    @property
+    def run_id(self) -> str:
+        """The name in the log of all that is done before the run has one of its own."""
+        return self.execution
+
 
 class ReportScope(Struct, frozen=True, forbid_unknown_fields=True):
     """What the reports of one run show, whatever a deployment changes meanwhile."""

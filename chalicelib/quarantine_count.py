@@ -1,0 +1,110 @@
+"""The number of objects in quarantine, and what was brought back from there: counters in the ledger's table.
+
+A marker, written in the counter's own transaction, makes each object count once, however often a try is repeated.
+"""
+
+import time
+from collections.abc import Callable
+from random import uniform
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from chalicelib.errors import ServiceUnavailableError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
+
+_SET_ASIDE, _RESTORED = "quarantined", "restored"
+# Nothing is tried again after that long.
+_MARKER_SECONDS = 180 * 24 * 3_600
+# Transactions that meet on the counter cancel each other; each waits for a part of these that chance decides.
+_WAITS_SECONDS_MAX = (0.1, 0.4, 1.2)
+
+
+class QuarantineFigures(Struct, frozen=True):
+    """Objects ever set aside, and how many of them were brought back, with so many rows."""
+
+    objects: int = 0
+    restored_objects: int = 0
+    restored_rows: int = 0
+
+
+class QuarantineCount:
+    """Counts objects by their name, whichever folder they are in."""
+
+    def __init__(
+        self,
+        table_name: str,
+        dynamodb: "DynamoDBClient",
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._table_name = table_name
+        self._dynamodb = dynamodb
+        self._clock = clock
+        self._sleep = sleep
+
+    def set_aside(self, key: str) -> None:
+        """Count an object in quarantine, once; raises TransactionCanceledException when others are in the way."""
+        self._count_once(f"quarantine/{_name(key)}", _SET_ASIDE, {"object_count": 1})
+
+    def brought_back(self, key: str, rows: int) -> None:
+        """Count an object whose good rows were landed again, once; raises as `set_aside` does."""
+        self._count_once(f"restored/{_name(key)}", _RESTORED, {"object_count": 1, "row_count": rows})
+
+    def read(self) -> QuarantineFigures:
+        """Return the counters as they are now; raises ServiceUnavailableError when throttled."""
+        keys = [{"id": {"S": one}} for one in (_SET_ASIDE, _RESTORED)]
+        read = self._dynamodb.batch_get_item(RequestItems={self._table_name: {"Keys": keys, "ConsistentRead": True}})
+        if read["UnprocessedKeys"]:
+            raise ServiceUnavailableError("the ledger's table left counters unread, try again")
+        found = {item["id"]["S"]: item for item in read["Responses"].get(self._table_name, [])}
+
+        def number(counter: str, attribute: str) -> int:
+            return int(found[counter][attribute]["N"]) if counter in found else 0
+
+        return QuarantineFigures(
+            objects=number(_SET_ASIDE, "object_count"),
+            restored_objects=number(_RESTORED, "object_count"),
+            restored_rows=number(_RESTORED, "row_count"),
+        )
+
+    def _count_once(self, marker_id: str, counter: str, amounts: dict[str, int]) -> None:
+        parts = self._parts(marker_id, counter, amounts)
+        for wait_seconds_max in (*_WAITS_SECONDS_MAX, None):
+            try:
+                self._dynamodb.transact_write_items(TransactItems=parts)
+            except self._dynamodb.exceptions.TransactionCanceledException as canceled:
+                if canceled.response["CancellationReasons"][0]["Code"] == "ConditionalCheckFailed":
+                    return
+                if wait_seconds_max is None:
+                    raise
+                self._sleep(uniform(0.0, wait_seconds_max))
+            else:
+                return
+
+    def _parts(self, marker_id: str, counter: str, amounts: dict[str, int]) -> "list[TransactWriteItemTypeDef]":
+        expires_at = int(self._clock()) + _MARKER_SECONDS
+        return [
+            {
+                "Put": {
+                    "TableName": self._table_name,
+                    "Item": {"id": {"S": marker_id}, "expires_at": {"N": str(expires_at)}},
+                    "ConditionExpression": "attribute_not_exists(id)",
+                }
+            },
+            {
+                "Update": {
+                    "TableName": self._table_name,
+                    "Key": {"id": {"S": counter}},
+                    "UpdateExpression": "ADD " + ", ".join(f"{name} :{name}" for name in amounts),
+                    "ExpressionAttributeValues": {f":{name}": {"N": str(amounts[name])} for name in amounts},
+                }
+            },
+        ]
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2]
