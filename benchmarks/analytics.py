@@ -43,10 +43,15 @@ T = TypeVar("T")
 
 
 class Seconds(NamedTuple):
-    """The time that the receiver and all reporters of a run took."""
+    """The time that the functions of a run took: claim, receiver, all reporters, and the summary.
 
+    The claim has written to the archive what the run before had handed over.
+    """
+
+    claimer: float
     receiver: float
     reporter: float
+    summarizer: float
 
 
 class FolderStore:
@@ -72,8 +77,19 @@ class FolderStore:
         self.put(key, content)
         return True
 
-    def list_keys(self, prefix: str) -> list[str]:
-        return sorted(str(path.relative_to(self._folder)) for path in (self._folder / prefix).glob("**/*.*"))
+    def list_keys(self, prefix: str, after: str = "") -> list[str]:
+        folder = self._folder / prefix
+        keys = (str(path.relative_to(self._folder)) for path in folder.glob("**/*") if path.is_file())
+        return sorted(key for key in keys if key > after)
+
+    def get_tail(self, key: str, length: int) -> tuple[int, bytes]:
+        content = self.get(key)
+        return len(content), content[-length:]
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        with (self._folder / key).open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
 
     def delete(self, keys: list[str]) -> None:
         for key in keys:
@@ -91,28 +107,20 @@ class FolderStore:
             shutil.copyfile(path, target)
 
 
-class FolderLedger:
-    """The ledger's part that the receiver uses, over the folder."""
+class OneItem:
+    """DynamoDB as far as the ledger's head and the counters of what does not happen here need it."""
 
-    def __init__(self, store: FolderStore) -> None:
-        self._store = store
-        self.head = NO_MANIFEST
+    def __init__(self) -> None:
+        self.head: dict[str, Any] = {}
 
-    def committed(self) -> Manifest:
+    def get_item(self, **_: Any) -> dict[str, Any]:
         return self.head
 
-    def read_manifest(self, run_id: str) -> Manifest:
-        return msgspec.json.decode(self._store.get(manifest_key(run_id)), type=Manifest)
+    def batch_get_item(self, **_: Any) -> dict[str, Any]:
+        return {"Responses": {}, "UnprocessedKeys": {}}
 
-    def write_manifest(self, manifest: Manifest) -> bool:
-        return self._store.put_first(manifest_key(manifest.run_id), msgspec.json.encode(manifest))
-
-
-class NothingBroken:
-    """The count of broken sensors, none."""
-
-    def read(self) -> int:
-        return 0
+    def commit(self, run_id: str) -> None:
+        self.head = {"Item": {"run_id": {"S": run_id}}}
 
 
 def generate(folder: Path, rows: int, hour: int, locations: int) -> None:
@@ -135,7 +143,7 @@ def generate(folder: Path, rows: int, hour: int, locations: int) -> None:
                        1769846400000 + i // 1000 AS queued_at_ms,
                        hash(i) % 4294967296 AS delivery
                 FROM range({start}, {end}) AS measurements(i)
-            ) TO '{folder}/landing/{hour:02}-{number:06}.jsonl.gz' (FORMAT json, COMPRESSION gzip)
+            ) TO '{plain}' (FORMAT json, COMPRESSION gzip)
             """
         )
     connection.close()
@@ -152,20 +160,26 @@ def measure_floor(folder: Path) -> float:
     return time.perf_counter() - started
 
 
-def run_once(folder: Path, hour: int, ledger: FolderLedger, store: Any, settings: AnalyticsSettings) -> Seconds:
-    """Run the receiver and all reporters over what has landed, and commit."""
-    receivers_ledger: Any = ledger
-    nothing_broken: Any = NothingBroken()
-    run_id = f"hour-{hour:02}"
-    started = time.perf_counter()
-    receiver = Receiver(settings, store, receivers_ledger, nothing_broken, uuid4, scratch=folder)
-    answer = receiver.receive(RunRequest(run_id, STARTED_AT, SqsInput()))
-    received = time.perf_counter()
-    reporter = Reporter(settings, store, scratch=folder)
-    for task in msgspec.json.decode(store.get(answer.locations_key), type=list[LocationTask]):
-        reporter.report(ReportRequest(run_id, STARTED_AT, task))
-    ledger.head = ledger.read_manifest(run_id)
-    return Seconds(received - started, time.perf_counter() - received)
+def run_once(folder: Path, hour: int, dynamodb: Any, store: Any, settings: Settings) -> Seconds:
+    """Run the workflow over what has landed, and commit."""
+    ledger, started_at = Ledger("ledger", dynamodb, store), STARTED_AT + hour * timedelta(hours=1)
+    aside = QuarantineCount("ledger", dynamodb)
+    times = [time.perf_counter()]
+    claim = Claimer(settings, store, ledger, aside, uuid4, folder).claim(
+        ClaimRequest(f"hour-{hour:02}", started_at, SqsInput())
+    )
+    times.append(time.perf_counter())
+    plan = Receiver(settings, store, ledger, uuid4, folder).receive(ReceiveRequest(claim.run_id, claim.claim_key))
+    times.append(time.perf_counter())
+    reporter = Reporter(settings.analytics.duckdb_memory_limit_mb, store, uuid4, folder)
+    for task in msgspec.json.decode(store.get(plan.locations_key), type=list[LocationTask]):
+        reporter.report(ReportRequest(claim.run_id, claim.folder, started_at, claim.scope, task))
+    times.append(time.perf_counter())
+    summarizer = Summarizer(settings, store, ledger, BrokenCount("ledger", dynamodb), aside, uuid4)
+    answer = summarizer.summarize(SummaryRequest(claim.run_id, plan.plan_key))
+    times.append(time.perf_counter())
+    dynamodb.commit(answer.run_id)
+    return Seconds(*(after - before for before, after in pairwise(times)))
 
 
 def in_own_process(function: Callable[..., T], *arguments: object) -> tuple[T, float]:
@@ -180,19 +194,26 @@ def _peak_kb() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def measure_hours(folder: Path, rows: int, hours: int, locations: int, settings: AnalyticsSettings) -> list[Seconds]:
-    """Run `hours` hourly runs of `rows` measurements each."""
-    store = FolderStore(folder)
-    ledger = FolderLedger(store)
+def measure_hours(folder: Path, rows: int, hours: int, locations: int, settings: Settings) -> list[Seconds]:
+    """Run `hours` hourly runs of `rows` measurements each, and one without any, whose claim archives the last."""
+    store, dynamodb = FolderStore(folder), OneItem()
     seconds = []
     for hour in range(hours):
         if hour:
             in_own_process(generate, folder, rows, hour, locations)
-        seconds.append(run_once(folder, hour, ledger, store, settings))
-    counted = ledger.head.totals.measurements
-    if counted != rows * hours:
-        raise AssertionError(f"{counted} of {rows * hours} measurements counted")
+        seconds.append(run_once(folder, hour, dynamodb, store, settings))
+    seconds.append(run_once(folder, hours, dynamodb, store, settings))
+    stored: Any = store
+    committed = Ledger("ledger", cast("Any", dynamodb), stored).committed()
+    counted, archived = committed.totals.measurements, _archived_rows(folder)
+    if (counted, archived) != (rows * hours, rows * hours):
+        raise AssertionError(f"{counted} of {rows * hours} measurements counted, {archived} archived")
     return seconds
+
+
+def _archived_rows(folder: Path) -> int:
+    (rows,) = duckdb.connect().execute(f"SELECT count(*) FROM '{folder}/archive/*/*.parquet'").fetchall()[0]
+    return int(rows)
 
 
 def main() -> None:
@@ -204,9 +225,11 @@ def main() -> None:
     parser.add_argument("--memory-limit-mb", type=int, help="DuckDB's; default: that of the dev stage")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     options = parser.parse_args()
-    settings = load_settings("dev").analytics
+    settings = load_settings("dev")
+    settings = structs.replace(settings, archive=structs.replace(settings.archive, interval_minutes=60))
     if options.memory_limit_mb:
-        settings = msgspec.structs.replace(settings, duckdb_memory_limit_mb=options.memory_limit_mb)
+        analytics = structs.replace(settings.analytics, duckdb_memory_limit_mb=options.memory_limit_mb)
+        settings = structs.replace(settings, analytics=analytics)
     with tempfile.TemporaryDirectory(prefix="thermonet-bench-") as name:
         folder = Path(name)
         print(f"generating {options.rows:,} measurements", file=sys.stderr)
@@ -215,18 +238,22 @@ def main() -> None:
         runs, peak_rss_mb = in_own_process(
             measure_hours, folder, options.rows, options.hours, options.locations, settings
         )
-    first = runs[0]
+    first, archive_seconds = runs[0], runs[1].claimer
     figures = {
-        "total_seconds": first.receiver + first.reporter,
+        "total_seconds": sum(first) + archive_seconds,
         "floor_seconds": floor_seconds,
         "peak_rss_mb": peak_rss_mb,
         "receiver_rows_per_second": options.rows / first.receiver,
         "reporter_rows_per_second": options.rows / first.reporter,
     }
-    for hour, seconds in enumerate(runs[1:], start=1):
-        print(f"hour {hour:2}: receiver {seconds.receiver:.2f} s, reporters {seconds.reporter:.2f} s")
+    for hour, seconds in enumerate(runs[1:-1], start=1):
+        print(
+            f"hour {hour:2}: claim with archive {seconds.claimer:.2f} s, receiver {seconds.receiver:.2f} s,"
+            f" reporters {seconds.reporter:.2f} s"
+        )
     print(f"receiver   {first.receiver:8.2f} s {figures['receiver_rows_per_second']:12,.0f} rows/s")
     print(f"reporters  {first.reporter:8.2f} s {figures['reporter_rows_per_second']:12,.0f} rows/s")
+    print(f"archive    {archive_seconds:8.2f} s by the next claim")
     print(
         f"total      {figures['total_seconds']:8.2f} s, {figures['total_seconds'] / floor_seconds:.1f} times the floor"
     )
