@@ -24,8 +24,8 @@ from chalicelib.api.report_reader import ReportQuery
 from chalicelib.api.tokens import SUBJECT_CHARACTERS_MAX
 from chalicelib.aws import Aws
 from chalicelib.fields import parse_id
-from chalicelib.ingest.buffering import read_record
 from chalicelib.ingest.provisioning import SensorAnswer
+from chalicelib.ingest.queue_messages import read_record
 from chalicelib.ingest.readings import BatchAnswer
 from chalicelib.metrics import Metrics
 from chalicelib.services import Services

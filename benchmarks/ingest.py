@@ -112,7 +112,9 @@ class Bench:
         from chalicelib.services import Services  # noqa: PLC0415
 
         self._app = app.app
-        resources = Resources("registry", "idempotency", "ledger", "bucket", "queue", "topic", "machine")
+        resources = Resources(
+            "registry", "idempotency", "ledger", "bucket", "queue", "dead-letters", "topic", "machine"
+        )
         stand_in: Any = SimpleNamespace(resources=resources, dynamodb=dynamodb, stage="dev", ssm=None, **clients)
         app.services = Services(app.SETTINGS, stand_in)
 

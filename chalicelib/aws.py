@@ -119,6 +119,7 @@ class Resources(Struct, frozen=True):
     ledger_table: str
     bucket: str
     queue_url: str
+    dead_letter_queue_url: str
     topic_arn: str
     state_machine_arn: str
 

@@ -26,23 +26,24 @@ class Measurement(Struct, frozen=True):
     value: float
 
 
-def decode_measurements(body: str) -> tuple[list[Measurement], list[str]]:
-    """Decode a queue message into its good measurements and, for each bad one, `<path>: <reason>`.
+def decode_measurements(body: str) -> tuple[dict[int, Measurement], list[str]]:
+    """Decode a queue message into its good measurements by their place and, for each bad one, `<path>: <reason>`.
 
     Times are cut to the millisecond. Raises ValidationError when the message as a whole is no JSON array.
     """
     body = _FURTHER_DIGITS.sub(r"\1", body)
     try:
-        return msgspec.json.decode(body, type=list[Measurement]), []
+        return dict(enumerate(msgspec.json.decode(body, type=list[Measurement]))), []
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         pass  # the slower way below finds what is wrong with which element
     elements = decode_body(body.encode("utf-8", "surrogatepass"))
     if not isinstance(elements, list):
         raise ValidationError("body: must be an array of measurements")
-    good, reasons = [], []
+    good: dict[int, Measurement] = {}
+    reasons = []
     for index, element in enumerate(elements):
         try:
-            good.append(convert(element, Measurement))
+            good[index] = convert(element, Measurement)
         except ValidationError as error:
             reasons.append(within(f"[{index}]", error))
     return good, reasons

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.errors import ObjectNotFoundError, ServiceUnavailableError
 
@@ -40,6 +40,19 @@ class ObjectStore:
     def put_all(self, objects: Iterable[tuple[str, bytes]]) -> None:
         """Write objects, given as (key, content), replacing what is there."""
         self._transfer(self.put, objects)
+
+    def put_what_can_be(self, objects: Iterable[tuple[str, bytes]]) -> dict[str, Exception]:
+        """Write objects, given as (key, content), replacing what is there; return the errors of those that failed."""
+        failed: dict[str, Exception] = {}
+
+        def put(key: str, content: bytes) -> None:
+            try:
+                self.put(key, content)
+            except (BotoCoreError, ClientError) as error:
+                failed[key] = error
+
+        self._transfer(put, objects)
+        return failed
 
     def put_first(self, key: str, content: bytes) -> bool:
         """Write an object unless the key is taken; return whether this call wrote it."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
 _SET_ASIDE, _RESTORED = "quarantined", "restored"
+# Of the 100 items that a transaction takes, one is the counter.
+_MARKERS_MAX = 99
 # Nothing is tried again after that long.
 _MARKER_SECONDS = 180 * 24 * 3_600
 # Transactions that meet on the counter cancel each other; each waits for a part of these that chance decides.
@@ -46,13 +48,15 @@ class QuarantineCount:
         self._clock = clock
         self._sleep = sleep
 
-    def set_aside(self, key: str) -> None:
-        """Count an object in quarantine, once; raises TransactionCanceledException when others are in the way."""
-        self._count_once(f"quarantine/{_name(key)}", _SET_ASIDE, {"object_count": 1})
+    def set_aside(self, *keys: str) -> None:
+        """Count objects in quarantine, each once; raises TransactionCanceledException when others are in the way."""
+        for start in range(0, len(keys), _MARKERS_MAX):
+            markers = [f"quarantine/{_name(key)}" for key in keys[start : start + _MARKERS_MAX]]
+            self._count_once(markers, _SET_ASIDE, {"object_count": 1})
 
     def brought_back(self, key: str, rows: int) -> None:
         """Count an object whose good rows were landed again, once; raises as `set_aside` does."""
-        self._count_once(f"restored/{_name(key)}", _RESTORED, {"object_count": 1, "row_count": rows})
+        self._count_once([f"restored/{_name(key)}"], _RESTORED, {"object_count": 1, "row_count": rows})
 
     def read(self) -> QuarantineFigures:
         """Return the counters as they are now; raises ServiceUnavailableError when throttled."""
@@ -71,39 +75,47 @@ class QuarantineCount:
             restored_rows=number(_RESTORED, "row_count"),
         )
 
-    def _count_once(self, marker_id: str, counter: str, amounts: dict[str, int]) -> None:
-        parts = self._parts(marker_id, counter, amounts)
-        for wait_seconds_max in (*_WAITS_SECONDS_MAX, None):
+    def _count_once(self, marker_ids: list[str], counter: str, amounts: dict[str, int]) -> None:
+        """Raise the counter by the amounts for each marker that is not there yet."""
+        waits = iter(_WAITS_SECONDS_MAX)
+        while marker_ids:
             try:
-                self._dynamodb.transact_write_items(TransactItems=parts)
+                self._dynamodb.transact_write_items(TransactItems=self._parts(marker_ids, counter, amounts))
             except self._dynamodb.exceptions.TransactionCanceledException as canceled:
-                if canceled.response["CancellationReasons"][0]["Code"] == "ConditionalCheckFailed":
-                    return
-                if wait_seconds_max is None:
-                    raise
-                self._sleep(uniform(0.0, wait_seconds_max))
+                reasons = canceled.response["CancellationReasons"][: len(marker_ids)]
+                pairs = zip(marker_ids, reasons, strict=True)
+                uncounted = [one for one, reason in pairs if reason["Code"] != "ConditionalCheckFailed"]
+                if len(uncounted) == len(marker_ids):
+                    if (wait_seconds_max := next(waits, None)) is None:
+                        raise
+                    self._sleep(uniform(0.0, wait_seconds_max))
+                marker_ids = uncounted
             else:
                 return
 
-    def _parts(self, marker_id: str, counter: str, amounts: dict[str, int]) -> "list[TransactWriteItemTypeDef]":
+    def _parts(self, marker_ids: list[str], counter: str, amounts: dict[str, int]) -> "list[TransactWriteItemTypeDef]":
         expires_at = int(self._clock()) + _MARKER_SECONDS
-        return [
+        markers: list[TransactWriteItemTypeDef] = [
             {
                 "Put": {
                     "TableName": self._table_name,
                     "Item": {"id": {"S": marker_id}, "expires_at": {"N": str(expires_at)}},
                     "ConditionExpression": "attribute_not_exists(id)",
                 }
-            },
-            {
-                "Update": {
-                    "TableName": self._table_name,
-                    "Key": {"id": {"S": counter}},
-                    "UpdateExpression": "ADD " + ", ".join(f"{name} :{name}" for name in amounts),
-                    "ExpressionAttributeValues": {f":{name}": {"N": str(amounts[name])} for name in amounts},
-                }
-            },
+            }
+            for marker_id in marker_ids
         ]
+        raised: TransactWriteItemTypeDef = {
+            "Update": {
+                "TableName": self._table_name,
+                "Key": {"id": {"S": counter}},
+                "UpdateExpression": "ADD " + ", ".join(f"{name} :{name}" for name in amounts),
+                "ExpressionAttributeValues": {
+                    f":{name}": {"N": str(amount * len(marker_ids))} for name, amount in amounts.items()
+                },
+            }
+        }
+        return [*markers, raised]
 
 
 def _name(key: str) -> str:

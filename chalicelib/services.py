@@ -1,5 +1,6 @@
 """Wires the use cases to AWS, the clock and chance; each is made when first used."""
 
+import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from chalicelib.ingest.idempotency import Idempotency
 from chalicelib.ingest.measurement_queue import MeasurementQueue
 from chalicelib.ingest.posting import Ingest
 from chalicelib.ingest.provisioning import Provisioning
+from chalicelib.ingest.queue_messages import DeadLetters
 from chalicelib.ingest.registration import Registration
 from chalicelib.ingest.registry import SensorRegistry
 from chalicelib.ingest.transactions import Transactions
@@ -57,7 +59,9 @@ class Services:
             oldest_age=timedelta(hours=settings.ingest.accepted_age_hours),
             idempotency=Idempotency(settings.idempotency, resources.idempotency_table, dynamodb),
             registry=self._registry,
-            queue=MeasurementQueue(resources.queue_url, self.aws.sqs, self._correlation_id),
+            queue=MeasurementQueue(
+                resources.queue_url, self.aws.sqs, time.time, secrets.randbits, self._correlation_id
+            ),
             alerts=Alerts(
                 settings.alerts, resources.topic_arn, resources.idempotency_table, self.aws.sns, dynamodb, time.time
             ),
@@ -71,8 +75,14 @@ class Services:
 
     @cached_property
     def buffer(self) -> Buffer:
-        # The consumer has seconds, and the queue tries again.
-        return Buffer(self._store_online, clock=_utc_now, new_uuid=uuid4)
+        return Buffer(
+            # The consumer has seconds, and the queue tries again.
+            self._store_online,
+            QuarantineCount(self.aws.resources.ledger_table, self.aws.dynamodb),
+            DeadLetters(self.aws.resources.dead_letter_queue_url, self.aws.sqs),
+            clock=_utc_now,
+            new_uuid=uuid4,
+        )
 
     @cached_property
     def claimer(self) -> "Claimer":

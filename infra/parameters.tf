@@ -1,5 +1,5 @@
 locals {
-  # What the application expects to be told, and the dead-letter queue, which whoever balances the books must count.
+  # What the application expects to be told.
   resources = {
     registry_table        = aws_dynamodb_table.sensor_registry.name
     idempotency_table     = aws_dynamodb_table.idempotency.name

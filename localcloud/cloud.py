@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from chalicelib.api.access import Scope
+from chalicelib.aws import Resources
 from chalicelib.errors import ThermonetError
 from chalicelib.object_store import ObjectStore
 from chalicelib.settings import load_settings
@@ -22,7 +23,7 @@ from localcloud.polling import polls
 from localcloud.stack import create_resources, deploy, function_name, wait_until_healthy
 from ops.packaging import build_package
 from ops.project import LOCAL_FOLDER, REGION
-from ops.running_cloud import ClientFactory, Resources, client_factory
+from ops.running_cloud import ClientFactory, client_factory
 from ops.tokens import DAY_SECONDS, mint_token, read_keys
 from ops.wheels import Platform
 

@@ -21,7 +21,7 @@ from simulator.progress import show_progress
 from simulator.provisioning import provision_fleet
 from simulator.summary import counted
 
-# The API takes what is up to 24 hours old.
+# So that a report, which covers the last 24 hours, holds all of it.
 _HISTORY = timedelta(hours=23)
 # So that every sensor is once in each window of five minutes, and their average smooth.
 _HISTORY_DELAY = timedelta(minutes=5)

@@ -10,12 +10,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from chalicelib.api.tokens import signing_keys_parameter
+from chalicelib.aws import Resources
 from chalicelib.errors import ThermonetError
 from chalicelib.settings import Settings
 from localcloud.polling import polls
 from ops.packaging import Package
 from ops.project import PROJECT
-from ops.running_cloud import HOST, ClientFactory, Resources, open_directly
+from ops.running_cloud import HOST, ClientFactory, open_directly
 
 WORKFLOW_PATH = PROJECT / "stepfunctions" / "analytics.asl.json"
 

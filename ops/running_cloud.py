@@ -15,7 +15,7 @@ import botocore.session
 import msgspec
 from botocore.config import Config
 
-from chalicelib import aws
+from chalicelib.aws import Resources
 from ops.project import LOCAL_FOLDER, REGION
 
 # Whatever runs here is open to this machine alone.
@@ -28,12 +28,6 @@ ClientFactory = Callable[[str], Any]
 
 # What is on this machine is asked without the developer's proxy, which would look for it on its own machine.
 open_directly = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-
-
-class Resources(aws.Resources, frozen=True):
-    """The resources that the SSM parameter names, and one that the application itself does not need."""
-
-    dead_letter_queue_url: str
 
 
 class CloudFile(msgspec.Struct, frozen=True):

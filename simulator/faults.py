@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct, structs
 from chalicelib.calibration import DEFAULT_TYPE
 from simulator.config import FaultsConfig
 
-# The API takes what is up to analytics.history_hours old, which is an hour at least.
+# The API takes what is up to ingest.accepted_age_hours old, which is an hour at least.
 LATE_US = (60 * 1_000_000, 45 * 60 * 1_000_000)
 # A repeated reading comes after at most so many later ones of its sensor.
 REPEAT_AFTER_MAX = 3

@@ -1,52 +1,39 @@
-"""The use case behind the queue: a batch becomes one landing object, and what cannot be decoded is set aside."""
+"""The use case behind the queue: a batch becomes landing objects, and what cannot be decoded is set aside."""
 
 import hashlib
 import logging
-import zlib
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
 from msgspec import Struct, structs
 
 from chalicelib.errors import ValidationError
 from chalicelib.fields import CLOCK_SKEW_MAX, format_time, to_milliseconds
+from chalicelib.ingest.queue_messages import DeadLetters, QueuedMessage
 from chalicelib.landing import QUARANTINE_PREFIX, LandedMeasurement, encode_landing, landing_key
 from chalicelib.measurements import decode_measurements
 from chalicelib.object_store import ObjectStore
+from chalicelib.quarantine_count import QuarantineCount
 
-_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What was measured longer than this before it was queued lands apart, lest few rows widen the range of many.
+_LATE_AFTER = timedelta(hours=2)
+# Of a message's identity, what an INTEGER holds.
+_DELIVERY_BITS = 31
 
 logger = logging.getLogger(__name__)
 
 
-class QueuedMessage(Struct, frozen=True):
-    """An SQS message as the consumer gets it: when it was sent, in ms since the epoch, and by which request."""
-
-    message_id: str
-    body: str
-    queued_at_ms: int | None
-    correlation_id: str | None = None
-
-
-def read_record(record: dict[str, Any]) -> QueuedMessage:
-    """Read a record of the event that SQS invokes a function with."""
-    sent_at_ms = record.get("attributes", {}).get("SentTimestamp")
-    return QueuedMessage(
-        message_id=record["messageId"],
-        body=record["body"],
-        queued_at_ms=None if sent_at_ms is None else int(sent_at_ms),
-        correlation_id=record.get("messageAttributes", {}).get("correlation_id", {}).get("stringValue"),
-    )
-
-
 class Buffered(Struct, frozen=True):
-    """The outcome of a batch: measurements landed, and messages of which something went to quarantine."""
+    """The outcome of a batch: measurements landed, and messages that went to quarantine or to the dead letters."""
 
     measurements: int
     quarantined_messages: int
+    dead_letters: int = 0
 
 
 class Quarantined(Struct, frozen=True):
@@ -61,42 +48,67 @@ class Quarantined(Struct, frozen=True):
 class Buffer:
     """Moves batches of messages into the bucket; an error means that SQS shall deliver the whole batch again."""
 
-    def __init__(self, store: ObjectStore, clock: Callable[[], datetime], new_uuid: Callable[[], UUID]) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        quarantine_count: QuarantineCount,
+        dead_letters: DeadLetters,
+        clock: Callable[[], datetime],
+        new_uuid: Callable[[], UUID],
+    ) -> None:
         self._store = store
+        self._quarantine_count = quarantine_count
+        self._dead_letters = dead_letters
         self._clock = clock
         self._new_uuid = new_uuid
 
     def store(self, messages: list[QueuedMessage]) -> Buffered:
-        """Write the batch's measurements as one landing object, and undecodable content to quarantine.
+        """Write the batch's measurements as landing objects, and undecodable content to quarantine.
 
-        Writing is safe to repeat: a quarantine key follows from its message, and a second landing object
-        holds the same measurements, which the receiver drops as duplicates.
+        Writing is safe to repeat: a quarantine key follows from its message, and further landing objects hold the
+        same measurements, which a run knows by message and place. What cannot be set aside becomes a dead letter.
         """
-        # A time from far in the future would make all that is measured until then count as late.
-        latest = self._clock() + CLOCK_SKEW_MAX
-        landed: list[LandedMeasurement] = []
-        aside: list[tuple[str, bytes]] = []
+        now = self._clock()
+        landed: dict[date | None, list[LandedMeasurement]] = defaultdict(list)
+        aside: dict[str, tuple[QueuedMessage, bytes]] = {}
         for message in messages:
-            measurements, reasons = _decode(message, latest)
-            landed.extend(measurements)
+            measurements, reasons = _decode(message, now + CLOCK_SKEW_MAX)
+            late_before = _queued_at(message, now) - _LATE_AFTER
+            for one in measurements:
+                landed[one.timestamp.date() if one.timestamp < late_before else None].append(one)
             if reasons:
-                aside.append(self._set_aside(message, reasons))
-        if landed:
-            key = landing_key(self._clock(), self._new_uuid())
-            self._store.put(key, encode_landing(landed))
-            ids = [message.correlation_id for message in messages if message.correlation_id]
-            logger.info("landed", extra={"landing_key": key, "correlation_ids": ids})
+                key = _quarantine_key(message)
+                logger.warning("message goes to quarantine as %s: %s", key, reasons[0])
+                aside[key] = message, _quarantined(message, reasons, now)
+        self._land(now, landed, messages)
         # Last and side by side, so that a flood of bad messages never takes good ones to the dead letters.
-        self._store.put_all(aside)
-        return Buffered(len(landed), len(aside))
+        lost = self._set_aside(aside)
+        return Buffered(sum(map(len, landed.values())), len(aside) - lost, lost)
 
-    def _set_aside(self, message: QueuedMessage, reasons: list[str]) -> tuple[str, bytes]:
-        """Return key and content of the message's quarantine object."""
-        digest = hashlib.sha256(message.body.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        key = f"{QUARANTINE_PREFIX}{message.message_id}-{digest}.json"
-        body = message.body.encode("utf-8", "backslashreplace").decode()
-        logger.warning("message goes to quarantine as %s: %s", key, reasons[0])
-        return key, msgspec.json.encode(Quarantined(message.message_id, reasons, body, format_time(self._clock())))
+    def _land(
+        self, now: datetime, landed: Mapping[date | None, list[LandedMeasurement]], messages: list[QueuedMessage]
+    ) -> None:
+        objects = {
+            landing_key(now, rows, self._new_uuid(), is_late=day is not None): encode_landing(rows)
+            for day, rows in landed.items()
+        }
+        if objects:
+            self._store.put_all(objects.items())
+            ids = [message.correlation_id for message in messages if message.correlation_id]
+            logger.info("landed", extra={"landing_keys": list(objects), "correlation_ids": ids})
+
+    def _set_aside(self, aside: Mapping[str, tuple[QueuedMessage, bytes]]) -> int:
+        """Write quarantine objects and count them; return how many messages became dead letters instead."""
+        failed = self._store.put_what_can_be((key, content) for key, (_, content) in aside.items())
+        written = [key for key in aside if key not in failed]
+        try:
+            self._quarantine_count.set_aside(*written)
+        except (BotoCoreError, ClientError) as error:
+            failed |= dict.fromkeys(written, error)
+        for key, error in failed.items():
+            logger.warning("message becomes a dead letter instead of %s: %s", key, error)
+        self._dead_letters.send_all(aside[key][0] for key in failed)
+        return len(failed)
 
 
 def _decode(message: QueuedMessage, latest: datetime) -> tuple[list[LandedMeasurement], list[str]]:
@@ -105,11 +117,26 @@ def _decode(message: QueuedMessage, latest: datetime) -> tuple[list[LandedMeasur
     except ValidationError as error:
         return [], [str(error)]
     landed = []
-    for index, measurement in enumerate(measurements):
-        if not _EARLIEST <= measurement.timestamp <= latest:
-            reasons.append(f"timestamp: {measurement.timestamp.isoformat()} is not between 1970 and now")
+    delivery = message.identity & (2**_DELIVERY_BITS - 1)
+    for place, measurement in measurements.items():
+        if not _EPOCH <= measurement.timestamp <= latest:
+            reasons.append(f"[{place}].timestamp: {measurement.timestamp.isoformat()} is not between 1970 and now")
             continue
         fields = structs.asdict(measurement) | {"timestamp": to_milliseconds(measurement.timestamp)}
-        delivery = zlib.crc32(f"{message.message_id}/{index}".encode())
-        landed.append(LandedMeasurement(**fields, queued_at_ms=message.queued_at_ms, delivery=delivery))
+        landed.append(LandedMeasurement(**fields, queued_at_ms=message.queued_at_ms, delivery=delivery, place=place))
     return landed, reasons
+
+
+def _queued_at(message: QueuedMessage, now: datetime) -> datetime:
+    return now if message.queued_at_ms is None else _EPOCH + timedelta(milliseconds=message.queued_at_ms)
+
+
+def _quarantine_key(message: QueuedMessage) -> str:
+    """Name the message's quarantine object, the same for every delivery of it, by whatever way it comes."""
+    digest = hashlib.sha256(message.body.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{QUARANTINE_PREFIX}{message.identity:016x}-{digest}.json"
+
+
+def _quarantined(message: QueuedMessage, reasons: list[str], now: datetime) -> bytes:
+    body = message.body.encode("utf-8", "backslashreplace").decode()
+    return msgspec.json.encode(Quarantined(message.message_id, reasons, body, format_time(now)))

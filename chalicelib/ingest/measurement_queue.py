@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from chalicelib.ingest.queue_messages import IDENTITY_BITS, message_attributes
 from chalicelib.thermistor import Status
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef
 
-# SQS takes 256 KiB with the attributes, of which there is one, for the correlation id.
+# SQS takes 256 KiB with the attributes, of which names, types and values count: 96 bytes, and the correlation id.
 MESSAGE_BYTES_MAX = 256 * 1024 - 256
 
 
@@ -28,13 +28,23 @@ class QueuedMeasurement(Struct, frozen=True):
 
 
 class MeasurementQueue:
-    """Sends measurements as SQS messages, with the correlation id of their request when there is one."""
+    """Sends measurements as SQS messages, each with an identity, its time, and the request's correlation id if any.
+
+    `clock` tells the seconds since the epoch, `random_bits` draws so many bits.
+    """
 
     def __init__(
-        self, queue_url: str, sqs: "SQSClient", correlation_id: Callable[[], str | None] = lambda: None
+        self,
+        queue_url: str,
+        sqs: "SQSClient",
+        clock: Callable[[], float],
+        random_bits: Callable[[int], int],
+        correlation_id: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._queue_url = queue_url
         self._sqs = sqs
+        self._clock = clock
+        self._random_bits = random_bits
         self._correlation_id = correlation_id
 
     def send(self, measurements: list[QueuedMeasurement]) -> None:
@@ -44,11 +54,11 @@ class MeasurementQueue:
         """
         # The batch call would take no more bytes than one message has.
         for body in pack(measurements):
-            self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=body, MessageAttributes=self._attributes())
-
-    def _attributes(self) -> dict[str, "MessageAttributeValueTypeDef"]:
-        correlation_id = self._correlation_id()
-        return {"correlation_id": {"DataType": "String", "StringValue": correlation_id}} if correlation_id else {}
+            # Before the call, since boto3 may make it twice, which is two messages that must be known as one.
+            attributes = message_attributes(
+                self._random_bits(IDENTITY_BITS), int(self._clock() * 1_000), self._correlation_id()
+            )
+            self._sqs.send_message(QueueUrl=self._queue_url, MessageBody=body, MessageAttributes=attributes)
 
 
 def pack(measurements: list[QueuedMeasurement], bytes_max: int = MESSAGE_BYTES_MAX) -> Iterator[str]:

@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from chalicelib.aws import Resources
 from localcloud.cloud import deploy_stage
 from localcloud.emulator import Emulator, running_emulator
 from ops.packaging import build_triage
 from ops.project import PROJECT, REGION
-from ops.running_cloud import Resources, client_factory
+from ops.running_cloud import client_factory
 from tests.e2e.cloud_tools import call, post_reading, run_analytics, wait_for
 
 LOCAL_BACKEND = 'terraform {\n  backend "local" {}\n}\n'

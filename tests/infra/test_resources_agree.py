@@ -11,8 +11,9 @@ import pytest
 from moto import mock_aws
 
 from chalicelib.api.tokens import signing_keys_parameter
+from chalicelib.aws import Resources
 from chalicelib.settings import Settings, load_settings
-from localcloud.stack import Resources, create_resources, function_name
+from localcloud.stack import create_resources, function_name
 from tests.infra.recorded_calls import API
 from tests.infra.terraform_files import PROJECT, in_stage, load, local_values, resources
 from tests.workflow_player import DEFINITION
