@@ -15,22 +15,37 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 from uuid import uuid4
 
 import duckdb
 import msgspec
+from msgspec import structs
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from chalicelib.analytics.claimer import Claimer
 from chalicelib.analytics.receiver import Receiver
 from chalicelib.analytics.reporter import Reporter
-from chalicelib.analytics.workflow import LocationTask, ReportRequest, RunRequest, SqsInput
+from chalicelib.analytics.summarizer import Summarizer
+from chalicelib.analytics.workflow import (
+    ClaimRequest,
+    LocationTask,
+    ReceiveRequest,
+    ReportRequest,
+    SqsInput,
+    SummaryRequest,
+)
+from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ObjectNotFoundError
-from chalicelib.ledger import NO_MANIFEST, Manifest, manifest_key
-from chalicelib.settings import AnalyticsSettings, load_settings
+from chalicelib.fields import format_second
+from chalicelib.landing import SHARD, fingerprint
+from chalicelib.ledger import Ledger
+from chalicelib.quarantine_count import QuarantineCount
+from chalicelib.settings import Settings, load_settings
 
 LOCATIONS = 8
 SENSORS = 8_000
@@ -126,26 +141,31 @@ class OneItem:
 def generate(folder: Path, rows: int, hour: int, locations: int) -> None:
     """Write `rows` measurements of the day's `hour` as landing objects: every sensor in turn, evenly spread."""
     (folder / "landing").mkdir(parents=True, exist_ok=True)
-    sensors = max(SENSORS, locations)
+    sensors, started_at = max(SENSORS, locations), STARTED_AT.replace(hour=0) + hour * timedelta(hours=1)
     connection = duckdb.connect()
     connection.execute("SELECT setseed(0.5)")
-    for number, start in enumerate(range(0, rows, ROWS_PER_OBJECT)):
+    for start in range(0, rows, ROWS_PER_OBJECT):
         end = min(start + ROWS_PER_OBJECT, rows)
+        unnamed = folder / "unnamed.jsonl.gz"
         connection.execute(
             f"""
             COPY (
                 SELECT (i % {sensors})::VARCHAR AS sensor_id, (i % {locations})::VARCHAR AS location_id,
                        20 + 80 * random() AS temperature, 'OK' AS status,
-                       strftime(TIMESTAMP '2026-01-30 00:00:00' + to_hours({hour})
+                       strftime(TIMESTAMP '{started_at:%Y-%m-%d %H:%M:%S}'
                                 + to_microseconds(i * {HOUR_SECONDS}000000 // {rows}), '%Y-%m-%dT%H:%M:%S.%gZ')
                        AS timestamp,
-                       1 + 19999 * random() AS value,
+                       round(1 + 19999 * random(), 1) AS value,
                        1769846400000 + i // 1000 AS queued_at_ms,
-                       hash(i) % 4294967296 AS delivery
+                       hash(i // 100) % 2147483648 AS delivery, i % 100 AS place
                 FROM range({start}, {end}) AS measurements(i)
-            ) TO '{plain}' (FORMAT json, COMPRESSION gzip)
+            ) TO '{unnamed}' (FORMAT json, COMPRESSION gzip)
             """
         )
+        seconds = [started_at + timedelta(seconds=i * HOUR_SECONDS // rows) for i in (start, end - 1)]
+        first, last = map(format_second, seconds)
+        name = f"{seconds[1]:%Y%m%dT%H%M%S.%fZ}_{end - start}_{first}_{last}_{SHARD}"
+        unnamed.rename(folder / "landing" / f"{name}_{fingerprint(unnamed.read_bytes())}.jsonl.gz")
     connection.close()
 
 

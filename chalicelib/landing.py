@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import re
 import zlib
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ SHARD = "0of1"
 _SECOND = r"\d{8}T\d{6}Z"
 _NAME = re.compile(
     rf"landing/\d{{8}}T\d{{6}}\.\d{{6}}Z_(?P<rows>\d{{1,9}})_(?P<first>{_SECOND})_(?P<last>{_SECOND})"
-    rf"_(?P<shard>\d{{1,3}}of\d{{1,3}})(?P<late>_late)?_[0-9A-Za-z-]+\.jsonl\.gz"
+    rf"_(?P<shard>\d{{1,3}}of\d{{1,3}})(?P<late>_late)?_(?P<unique>[0-9A-Za-z-]+)\.jsonl\.gz"
 )
 
 _encoder = msgspec.json.Encoder()
@@ -52,14 +53,27 @@ class LandingName(Struct, frozen=True):
     last: str
     shard: str
     is_late: bool
+    unique: str
 
 
-def landing_key(now: datetime, measurements: Sequence[LandedMeasurement], unique: UUID, *, is_late: bool) -> str:
-    """Name a new landing object of at least one measurement; keys sort by the time (UTC) they were written."""
+def landing_key(now: datetime, measurements: Sequence[LandedMeasurement], content: bytes, *, is_late: bool) -> str:
+    """Name a new landing object of at least one measurement; keys sort by the time (UTC) they were written.
+
+    The name ends in a UUID that follows from the object's bytes, so that every change of them is noticed.
+    """
     times = [one.timestamp for one in measurements]
     first, last = format_second(min(times)), format_second(max(times))
     late = "_late" if is_late else ""
-    return f"{LANDING_PREFIX}{now:%Y%m%dT%H%M%S.%fZ}_{len(measurements)}_{first}_{last}_{SHARD}{late}_{unique}.jsonl.gz"
+    return (
+        f"{LANDING_PREFIX}{now:%Y%m%dT%H%M%S.%fZ}_{len(measurements)}_{first}_{last}_{SHARD}{late}"
+        f"_{fingerprint(content)}.jsonl.gz"
+    )
+
+
+def fingerprint(content: bytes) -> UUID:
+    """Return the UUID, of the version for own purposes, that holds 122 bits of a hash of the content [RFC 9562]."""
+    bits = int.from_bytes(hashlib.blake2b(content, digest_size=16).digest())
+    return UUID(int=bits & ~(0xF << 76) & ~(0b11 << 62) | 8 << 76 | 0b10 << 62)
 
 
 def read_landing_key(key: str) -> LandingName:
@@ -67,7 +81,9 @@ def read_landing_key(key: str) -> LandingName:
     found = _NAME.fullmatch(key)
     if not found:
         raise ValidationError(f"{key}: is not the name of a landing object")
-    return LandingName(int(found["rows"]), found["first"], found["last"], found["shard"], found["late"] is not None)
+    return LandingName(
+        int(found["rows"]), found["first"], found["last"], found["shard"], found["late"] is not None, found["unique"]
+    )
 
 
 def encode_landing(measurements: list[LandedMeasurement]) -> bytes:

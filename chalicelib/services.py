@@ -78,10 +78,9 @@ class Services:
         return Buffer(
             # The consumer has seconds, and the queue tries again.
             self._store_online,
-            QuarantineCount(self.aws.resources.ledger_table, self.aws.dynamodb),
+            self._quarantine_count,
             DeadLetters(self.aws.resources.dead_letter_queue_url, self.aws.sqs),
             clock=_utc_now,
-            new_uuid=uuid4,
         )
 
     @cached_property

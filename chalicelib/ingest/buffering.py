@@ -5,7 +5,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from uuid import UUID
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
@@ -54,13 +53,11 @@ class Buffer:
         quarantine_count: QuarantineCount,
         dead_letters: DeadLetters,
         clock: Callable[[], datetime],
-        new_uuid: Callable[[], UUID],
     ) -> None:
         self._store = store
         self._quarantine_count = quarantine_count
         self._dead_letters = dead_letters
         self._clock = clock
-        self._new_uuid = new_uuid
 
     def store(self, messages: list[QueuedMessage]) -> Buffered:
         """Write the batch's measurements as landing objects, and undecodable content to quarantine.
@@ -88,10 +85,10 @@ class Buffer:
     def _land(
         self, now: datetime, landed: Mapping[date | None, list[LandedMeasurement]], messages: list[QueuedMessage]
     ) -> None:
-        objects = {
-            landing_key(now, rows, self._new_uuid(), is_late=day is not None): encode_landing(rows)
-            for day, rows in landed.items()
-        }
+        objects = {}
+        for day, rows in landed.items():
+            content = encode_landing(rows)
+            objects[landing_key(now, rows, content, is_late=day is not None)] = content
         if objects:
             self._store.put_all(objects.items())
             ids = [message.correlation_id for message in messages if message.correlation_id]
