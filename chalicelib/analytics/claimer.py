@@ -123,15 +123,8 @@ class Claimer:
 
     def _hands_over(self, previous: Manifest, claim: Claim) -> bool:
         """Tell whether the time has come to hand over what the spool has."""
-        decided = archive.decide_entries(
-            previous.spool,
-            self._settings.archive,
-            claim.run_id,
-            claim.started_at,
-            previous.handed_over_at,
-            previous.late_handed_over_at,
-        )
-        return bool(decided.entries)
+        archive_settings = self._settings.archive
+        return bool(archive.decide_entries(previous, [], archive_settings, claim.run_id, claim.started_at).entries)
 
     def _write(
         self,

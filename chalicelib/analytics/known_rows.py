@@ -1,12 +1,36 @@
 """What committed runs know of incoming rows: by one manifest, from spool, archive and the memory of duplicates."""
 
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
+import msgspec
 
-from chalicelib.ledger import Manifest, Part
+from chalicelib.analytics.archive import ARCHIVE_PREFIX, ORDER, PARQUET, read_archive_key
+from chalicelib.analytics.duckdb_session import FILES, as_files
+from chalicelib.analytics.range_files import readable
+from chalicelib.fields import format_second
+from chalicelib.landing import SHARD
+from chalicelib.ledger import NO_RUN, Manifest, Part, run_number
 from chalicelib.object_store import ObjectStore
+
+_KEY = "location_id, sensor_id, measured_at"
+
+# How long a message can still be delivered again as the same one: SQS keeps it, or a dead letter, for 14 days.
+_REDELIVERED_FOR = timedelta(days=15)
+_DUPLICATE_PARTS_MAX = 10
+
+
+class _File(NamedTuple):
+    """A file, the first and last second of its rows, and what of it becomes a row of `known`."""
+
+    key: str
+    first: str
+    last: str
+    columns: str
+    condition: str = "true"
 
 
 def load_known(connection: duckdb.DuckDBPyConnection, store: ObjectStore, manifest: Manifest) -> None:
@@ -17,22 +41,134 @@ def load_known(connection: duckdb.DuckDBPyConnection, store: ObjectStore, manife
     value and temperature are not kept. Raises ObjectNotFoundError when a file is gone, for which a newer manifest is
     the cure.
     """
-    raise NotImplementedError
+    connection.execute(_CREATE)
+    with readable(connection, store) as url:
+        for file in _touched(connection, list(_files(connection, store, manifest))):
+            _find(connection, url, file)
+    # By a manifest that is not the newest, a row may be in both spool and archive.
+    connection.execute("CREATE TABLE known AS SELECT DISTINCT * FROM found; DROP TABLE found")
+
+
+_CREATE = """
+CREATE TEMP TABLE found (
+    location_id VARCHAR, sensor_id VARCHAR, measured_at TIMESTAMP, value DOUBLE, temperature DECIMAL(18, 12),
+    delivery INTEGER, counted BOOLEAN
+)
+"""
+_COUNTED = f"{_KEY}, value, temperature, delivery, true"
+_DUPLICATES = f"{_KEY}, NULL, NULL, delivery, false"
+
+
+def _files(connection: duckdb.DuckDBPyConnection, store: ObjectStore, manifest: Manifest) -> Iterator[_File]:
+    """Yield every file that may have rows of the days that `incoming` touches."""
+    if manifest.run_id == NO_RUN:
+        return
+    for part in [*manifest.spool, *(part for entry in manifest.entries for part in entry.parts)]:
+        yield _File(part.key, part.first, part.last, _COUNTED)
+    for part in manifest.duplicates:
+        yield _File(part.key, part.first, part.last, _DUPLICATES)
+    number = run_number(manifest.run_id)
+    # They may be there or not; their parts are, and have been read.
+    undecided = {entry.key for entry in manifest.entries}
+    days = connection.execute("SELECT DISTINCT measured_at::DATE FROM incoming ORDER BY 1").fetchall()
+    for (day,) in days:
+        for key in store.list_keys(f"{ARCHIVE_PREFIX}date={day}/"):
+            name = read_archive_key(key)
+            if name and key not in undecided:
+                # What later runs have counted is not there yet for who reads by this manifest.
+                condition = f"run <= {number}" if run_number(name.run_id) > number else "true"
+                yield _File(key, name.first, name.last, _COUNTED, condition)
+
+
+def _touched(connection: duckdb.DuckDBPyConnection, files: list[_File]) -> list[_File]:
+    """Return the files with an incoming row between their first and last second: a gap between two opens none."""
+    spans = msgspec.json.encode([(number, file.first, file.last) for number, file in enumerate(files)]).decode()
+    rows = connection.execute(_TOUCHED, [spans]).fetchall()
+    return [files[number] for (number,) in rows]
+
+
+_TOUCHED = """
+WITH files AS (
+    SELECT (span ->> 0)::INTEGER AS number, strptime(span ->> 1, '%Y%m%dT%H%M%SZ') AS first,
+           strptime(span ->> 2, '%Y%m%dT%H%M%SZ') AS last
+    FROM (SELECT unnest(?::JSON::JSON[]) AS span)
+),
+seconds AS (SELECT DISTINCT date_trunc('second', measured_at)::TIMESTAMP AS second FROM incoming)
+SELECT number FROM files ASOF JOIN seconds ON files.first <= seconds.second WHERE second <= last ORDER BY number
+"""
+
+
+def _find(connection: duckdb.DuckDBPyConnection, url: Callable[[str], str], file: _File) -> None:
+    """Add a file's rows under keys of `incoming` to `found`: first its keys are read, then what met, if anything."""
+    rows = f"read_parquet('{url(file.key)}', file_row_number = true)"
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE met AS
+        SELECT file_row_number FROM {rows} SEMI JOIN (
+            SELECT {_KEY} FROM incoming
+            WHERE measured_at >= strptime($first, '%Y%m%dT%H%M%SZ')
+              AND measured_at < strptime($last, '%Y%m%dT%H%M%SZ') + INTERVAL 1 SECOND
+        ) USING ({_KEY})
+        """,
+        {"first": file.first, "last": file.last},
+    )
+    if connection.execute("SELECT count(*) FROM met").fetchall()[0][0]:
+        connection.execute(
+            f"INSERT INTO found SELECT {file.columns} FROM {rows} SEMI JOIN met USING (file_row_number)"
+            f" WHERE {file.condition}"
+        )
 
 
 def write_duplicates(
     connection: duckdb.DuckDBPyConnection,
     store: ObjectStore,
-    rows: str,
+    table: str,
     prefix: str,
     previous: list[Part],
     claimed_at: datetime,
     folder: Path,
 ) -> list[Part]:
-    """Write the duplicates of a table or query below `prefix` and return all parts that remember duplicates.
+    """Write the duplicates of a table below `prefix` and return all parts that remember duplicates.
 
-    `rows` has location_id, sensor_id, measured_at, delivery and queued_at_ms. `previous` are the parts of the
-    previous manifest; when they become too many, all are merged into one without what was first queued more than 15
-    days before `claimed_at`. Raises ObjectNotFoundError when one of them is gone.
+    The table has location_id, sensor_id, measured_at, delivery and queued_at_ms. `previous` are the parts of the
+    previous manifest; when there are too many, those not much larger than what follows become one, without what was
+    first queued more than 15 days before `claimed_at`. Raises ObjectNotFoundError when one of them is gone.
     """
-    raise NotImplementedError
+    (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0]
+    if not rows:
+        return previous
+    kept, merged = list(previous), []
+    # So each row is written a few times at most, and not by every tenth run.
+    while len(previous) >= _DUPLICATE_PARTS_MAX and kept and _is_small(kept, rows, merged):
+        merged.append(kept.pop())
+    files = [folder / f"duplicates-{number:02}.parquet" for number in range(len(merged))]
+    store.download(zip((part.key for part in merged), files, strict=True))
+    earlier = f"UNION ALL BY NAME FROM read_parquet({FILES})" if files else ""
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE remembered AS FROM (
+            SELECT location_id, sensor_id, measured_at::TIMESTAMP_MS AS measured_at, delivery::INTEGER AS delivery,
+                   queued_at_ms::BIGINT AS queued_at_ms
+            FROM {table} {earlier}
+        )
+        WHERE queued_at_ms >= {int((claimed_at - _REDELIVERED_FOR).timestamp() * 1_000)}
+        """,
+        [as_files(files)] if files else [],
+    )
+    return [*kept, *_write_remembered(connection, store, f"{prefix}.parquet", folder / "duplicates.parquet")]
+
+
+def _is_small(kept: list[Part], rows: int, merged: list[Part]) -> bool:
+    following = rows + sum(part.rows for part in merged)
+    return len(kept) >= _DUPLICATE_PARTS_MAX or kept[-1].rows <= 2 * following
+
+
+def _write_remembered(connection: duckdb.DuckDBPyConnection, store: ObjectStore, key: str, file: Path) -> list[Part]:
+    (rows, first, last) = connection.execute(
+        "SELECT count(*), min(measured_at), max(measured_at) FROM remembered"
+    ).fetchall()[0]
+    if not rows:
+        return []
+    connection.execute(f"COPY (FROM remembered {ORDER}) TO '{file}' ({PARQUET})")
+    store.upload([(key, file)])
+    return [Part(key, rows, *(format_second(time.replace(tzinfo=UTC)) for time in (first, last)), SHARD)]

@@ -95,12 +95,7 @@ class Summarizer:
         # Sensors do not break in a file, and what becomes of it is no part of the books.
         broken = 0 if claim.is_static else self._broken_count.read()
         handed_over = archive.decide_entries(
-            [*previous.spool, *plan.spool],
-            self._settings.archive,
-            claim.run_id,
-            claim.started_at,
-            previous.handed_over_at,
-            previous.late_handed_over_at,
+            previous, plan.spool, self._settings.archive, claim.run_id, claim.started_at
         )
         done = set(claim.archived)
         entries = [*(entry for entry in previous.entries if entry.key not in done), *handed_over.entries]
