@@ -5,6 +5,9 @@ locals {
   # Twice the longest interval is a day, which is as far back as an alarm sees.
   run_interval_seconds = local.settings.message_retention_seconds
 
+  # The next run hands over what a run has decided; then it may be tried for three intervals of the archive.
+  archive_behind_minutes = 3 * local.settings.archive.interval_minutes + 2 * ceil(local.run_interval_seconds / 60)
+
   alarmed_functions = merge(local.functions, { dead_letter_triage = module.dead_letter_triage.name })
 
   function_alarms = {
@@ -145,11 +148,27 @@ resource "aws_cloudwatch_metric_alarm" "refused_sensors" {
   alarm_actions       = [aws_sns_topic.alerts.arn]
 }
 
-resource "aws_cloudwatch_metric_alarm" "run_invalid" {
-  alarm_name          = "${local.prefix}-run-invalid"
-  alarm_description   = "Landing objects were damaged: accepted measurements in them are in no report."
+resource "aws_cloudwatch_metric_alarm" "archive_behind" {
+  alarm_name          = "${local.prefix}-archive-behind"
+  alarm_description   = "Measurements that are counted do not get into the archive. None is lost: runs keep them until they are there."
   namespace           = local.metrics_namespace
-  metric_name         = "RunInvalid"
+  metric_name         = "ArchiveBehindMinutes"
+  dimensions          = local.metrics_dimensions
+  statistic           = "Maximum"
+  period              = local.run_interval_seconds
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = local.archive_behind_minutes
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alerts.arn]
+  ok_actions          = [aws_sns_topic.alerts.arn]
+}
+
+resource "aws_cloudwatch_metric_alarm" "quarantined_measurements" {
+  alarm_name          = "${local.prefix}-quarantined-measurements"
+  alarm_description   = "A run set damaged landing objects aside: accepted measurements in them are in no report."
+  namespace           = local.metrics_namespace
+  metric_name         = "RunQuarantined"
   dimensions          = local.metrics_dimensions
   statistic           = "Sum"
   period              = 300

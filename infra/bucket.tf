@@ -65,8 +65,9 @@ resource "aws_s3_bucket_policy" "data" {
   depends_on = [aws_s3_bucket_public_access_block.data]
 }
 
-# runs/, reports/ and state/ never expire by age: the manifest, the reports and the sums behind the last committed
-# run are as old as the last measurement. The receiver deletes what a newer run has superseded.
+# landing/, runs/ and archive/ never expire by age: what was accepted waits in landing/ however long no run succeeds,
+# the committed run may be as old as the last measurement, and the archive is what later runs recognise duplicates by.
+# The next run's claim removes what is no longer needed.
 resource "aws_s3_bucket_lifecycle_configuration" "data" {
   bucket = aws_s3_bucket.data.id
 
@@ -85,17 +86,16 @@ resource "aws_s3_bucket_lifecycle_configuration" "data" {
   }
 
   rule {
-    id     = "landing-leftovers"
+    id     = "static-runs"
     status = "Enabled"
 
     filter {
-      prefix = "landing/"
+      prefix = "static/"
     }
 
-    # Longer than SQS itself would have kept the messages. Runs delete what they have counted, so what gets
-    # this old has had the alarm of failing runs ringing for a month.
+    # Reports over a file of somebody's own, which can be run over again.
     expiration {
-      days = 30
+      days = 7
     }
   }
 
@@ -107,6 +107,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "data" {
       prefix = "quarantine/"
     }
 
+    # Time for people to bring back what is good; how many were set aside is counted in the ledger's table.
     expiration {
       days = 90
     }
@@ -118,7 +119,8 @@ resource "aws_s3_bucket_lifecycle_configuration" "data" {
 
     filter {}
 
-    # As long as a mistake may take to be found. The ledger can be restored to any second of this time.
+    # As long as a mistake may take to be found. The ledger can be restored to any second of this time. Of the
+    # archive, whose files are written once, only a mistake makes one.
     noncurrent_version_expiration {
       noncurrent_days = 7
     }

@@ -3,7 +3,7 @@ locals {
   own_metric = {
     for name in [
       "AcceptedReadings", "BrokenReadings", "RejectedReadings", "RefusedSensors", "LandedMeasurements", "QuarantinedMessages",
-      "RunMeasurements", "RunDuplicates", "RunConflicts", "RunLate", "RunInvalid",
+      "RunMeasurements", "RunDuplicates", "RunConflicts", "RunLate", "RunQuarantined", "RunInvalid", "ArchiveBehindMinutes",
     ] : name => [local.metrics_namespace, name, "service", "thermonet", "stage", local.stage]
   }
 
@@ -16,12 +16,20 @@ locals {
       metrics = [for name in ["AcceptedReadings", "BrokenReadings", "RejectedReadings"] : local.own_metric[name]]
     },
     {
-      title   = "Measurements of runs"
-      metrics = [for name in ["RunMeasurements", "RunDuplicates", "RunConflicts", "RunLate", "RunInvalid"] : local.own_metric[name]]
+      title = "Measurements of runs"
+      metrics = [
+        for name in ["RunMeasurements", "RunDuplicates", "RunConflicts", "RunLate", "RunQuarantined", "RunInvalid"] :
+        local.own_metric[name]
+      ]
     },
     {
       title   = "Landed and quarantined"
       metrics = [for name in ["LandedMeasurements", "QuarantinedMessages"] : local.own_metric[name]]
+    },
+    {
+      title   = "Archive behind (min)"
+      stat    = "Maximum"
+      metrics = [local.own_metric["ArchiveBehindMinutes"]]
     },
     {
       title   = "Messages waiting"

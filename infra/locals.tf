@@ -19,6 +19,7 @@ locals {
     authorize           = "${local.prefix}-authorize"
     buffer_measurements = "${local.prefix}-buffer_measurements"
     start_analytics     = "${local.prefix}-start_analytics"
+    claimer             = "${local.prefix}-claimer"
     receiver            = "${local.prefix}-receiver"
     reporter            = "${local.prefix}-reporter"
     summarizer          = "${local.prefix}-summarizer"

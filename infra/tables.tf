@@ -59,6 +59,12 @@ resource "aws_dynamodb_table" "analytics_runs" {
     type = "S"
   }
 
+  # Markers of what was counted in quarantine have it; the head and the counters have not, and stay.
+  ttl {
+    enabled        = true
+    attribute_name = "expires_at"
+  }
+
   point_in_time_recovery {
     enabled = true
   }

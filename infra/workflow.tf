@@ -3,6 +3,7 @@ locals {
   workflow_arn  = "arn:${local.partition}:states:${var.aws_region}:${local.account_id}:stateMachine:${local.workflow_name}"
 
   workflow_definition = templatefile("${path.module}/../stepfunctions/analytics.asl.json", {
+    claimer_arn     = local.function_arns.claimer
     receiver_arn    = local.function_arns.receiver
     reporter_arn    = local.function_arns.reporter
     summarizer_arn  = local.function_arns.summarizer
@@ -62,7 +63,7 @@ data "aws_iam_policy_document" "workflow" {
   statement {
     sid       = "CallTheFunctions"
     actions   = ["lambda:InvokeFunction"]
-    resources = [for function in ["receiver", "reporter", "summarizer"] : local.function_arns[function]]
+    resources = [for function in ["claimer", "receiver", "reporter", "summarizer"] : local.function_arns[function]]
   }
 
   statement {
@@ -85,8 +86,8 @@ data "aws_iam_policy_document" "workflow" {
   }
 
   statement {
-    sid       = "Commit"
-    actions   = ["dynamodb:UpdateItem"]
+    sid       = "CommitAndSeeWhoDid"
+    actions   = ["dynamodb:GetItem", "dynamodb:UpdateItem"]
     resources = [aws_dynamodb_table.analytics_runs.arn]
 
     condition {

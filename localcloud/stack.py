@@ -48,7 +48,7 @@ def create_resources(stage: str, settings: Settings, client: ClientFactory) -> R
         client("sqs"), f"{prefix}-measurements", settings.message_retention_seconds
     )
     topic_arn = client("sns").create_topic(Name=f"{prefix}-alerts")["TopicArn"]
-    ledger = _create_table(client("dynamodb"), f"{prefix}-analytics-runs", "id")
+    ledger = _create_table(client("dynamodb"), f"{prefix}-analytics-runs", "id", expiring="expires_at")
     # The functions will have these: the workflow is created before them.
     functions = f"arn:aws:lambda:{client('lambda').meta.region_name}:{account_id}:function"
     text = WORKFLOW_PATH.read_text(encoding="utf-8")
