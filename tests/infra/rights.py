@@ -10,19 +10,30 @@ KINDS = frozenset(
     {
         "landing/*",
         "quarantine/*",
+        "archive/*",
+        "runs/*/claim.json",
+        "runs/*/spool/*",
+        "runs/*/duplicates/*",
+        "runs/*/plans/*",
+        "runs/*/reports/*",
+        "runs/*/state/*",
+        "runs/*/summaries/*",
         "runs/*/manifest.json",
-        "runs/*/run.json",
-        "runs/*/locations.json",
+        "static/*/claim.json",
+        "static/*/plans/*",
+        "static/*/reports/*",
+        "static/*/state/*",
+        "static/*/summaries/*",
+        "static/*/manifest.json",
         "scratch/*/locations.json",
         "scratch/*/location_id=*",
-        "scratch/*/latest/*",
-        "reports/location_id=*",
-        "state/location_id=*",
-        "state/seen/*",
+        "scratch/*/outcomes/*",
     }
 )
 # A file of somebody's own, for a run over it.
 _ANY_KEY = "*"
+# Who cleans up behind runs removes whatever they have left there.
+_WHOLLY_REMOVED = "runs/*"
 # Where moto has everything.
 REGION = "us-east-1"
 _ACCOUNT = "123456789012"
@@ -56,6 +67,8 @@ def _kind(call: Call) -> str:
     """Return what follows the bucket in a policy's resource, nothing for what is no object."""
     if not (call.resource.startswith("arn:aws:s3:") and call.key):
         return ""
+    if call.action == "s3:DeleteObject" and fnmatchcase(call.key, _WHOLLY_REMOVED):
+        return f"/{_WHOLLY_REMOVED}"
     kinds = [kind for kind in KINDS if fnmatchcase(call.key, kind)] or [_ANY_KEY]
     assert len(kinds) == 1, call
     return f"/{kinds[0]}"

@@ -1,6 +1,7 @@
 """What can go wrong rings, and the metrics that alarms and dashboard look at are those that are emitted."""
 
 import re
+from math import ceil
 from typing import Any
 
 import pytest
@@ -34,7 +35,8 @@ def test_everything_that_can_go_wrong_has_its_alarm() -> None:
         "5XXError",
         "QuarantinedMessages",
         "RefusedSensors",
-        "RunInvalid",
+        "RunQuarantined",
+        "ArchiveBehindMinutes",
     }
     assert set(alarms()["workflow_failed"]["for_each"].values()) == {
         "ExecutionsFailed",
@@ -55,9 +57,28 @@ def test_silence_for_two_intervals_rings(stage: str) -> None:
     assert 2 * interval_seconds <= 86_400
 
 
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_an_archive_rings_only_when_it_is_later_than_an_interval_and_a_run(stage: str) -> None:
+    alarm = alarms()["archive_behind"]
+    assert (alarm["statistic"], alarm["period"]) == ("Maximum", "${local.run_interval_seconds}")
+    assert alarm["threshold"] == "${local.archive_behind_minutes}"
+    expression = local_values()["archive_behind_minutes"].removeprefix("${").removesuffix("}")
+    settings = load_settings(stage)
+    values = {
+        "local.settings.archive.interval_minutes": settings.archive.interval_minutes,
+        "local.run_interval_seconds": settings.message_retention_seconds,
+    }
+    for name, value in values.items():
+        assert name in expression
+        expression = expression.replace(name, str(value))
+    minutes = eval(expression, {"ceil": ceil})
+    usual = settings.archive.interval_minutes + settings.message_retention_seconds / 60
+    assert usual < minutes <= 6 * usual
+
+
 def test_the_metrics_that_are_looked_at_are_those_that_are_emitted() -> None:
     code = (PROJECT / "app.py").read_text()
-    emitted = set(re.findall(r"\b([A-Z][a-z]+(?:Readings|Measurements|Messages|Sensors))\b", code))
+    emitted = set(re.findall(r"\b([A-Z][a-z]+(?:Readings|Measurements|Messages|Sensors|BehindMinutes))\b", code))
     assert "Run{kind.capitalize()}" in code
     emitted |= {f"Run{kind.capitalize()}" for kind in Counts.__struct_fields__}
     assert "{kind.capitalize()}Readings" in code

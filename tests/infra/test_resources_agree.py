@@ -15,6 +15,7 @@ from chalicelib.aws import Resources
 from chalicelib.settings import Settings, load_settings
 from localcloud.stack import create_resources, function_name
 from tests.infra.recorded_calls import API
+from tests.infra.rights import KINDS
 from tests.infra.terraform_files import PROJECT, in_stage, load, local_values, resources
 from tests.workflow_player import DEFINITION
 
@@ -88,6 +89,13 @@ def test_idempotency_records_expire_by_the_attribute_that_the_code_writes() -> N
     (expiry,) = resources("aws_dynamodb_table")["idempotency"]["ttl"]
     assert (expiry["enabled"], expiry["attribute_name"]) == (True, "expiration")
     assert '"expiration"' in (PROJECT / "chalicelib" / "ingest" / "alerts.py").read_text()
+
+
+def test_only_markers_in_the_ledger_expire() -> None:
+    (expiry,) = resources("aws_dynamodb_table")["analytics_runs"]["ttl"]
+    assert (expiry["enabled"], expiry["attribute_name"]) == (True, "expires_at")
+    writers = [path.stem for path in (PROJECT / "chalicelib").rglob("*.py") if '"expires_at"' in path.read_text()]
+    assert writers == ["quarantine_count"]
 
 
 def test_every_table_can_be_restored_and_only_devs_can_be_deleted() -> None:
@@ -253,12 +261,20 @@ def test_terraform_limits_every_route_of_the_api(stage: str) -> None:
 
 
 def test_functions_are_over_before_the_workflow_gives_up(stage: str) -> None:
-    for function in ("receiver", "reporter"):
-        assert chalice_setting(stage, function, "lambda_timeout") < DEFINITION["TimeoutSeconds"]
+    states = DEFINITION["States"]
+    tasks = [*states.values(), *states["ReportLocations"]["ItemProcessor"]["States"].values()]
+    seconds = {
+        re.findall(r"\w+", task["Parameters"]["FunctionName"])[0].removesuffix("_arn"): task["TimeoutSeconds"]
+        for task in tasks
+        if task.get("Resource", "").endswith("lambda:invoke")
+    }
+    assert set(seconds) == {"claimer", "receiver", "reporter", "summarizer"}
+    for function, given_up_after in seconds.items():
+        assert chalice_setting(stage, function, "lambda_timeout") < given_up_after < DEFINITION["TimeoutSeconds"]
 
 
 def test_functions_have_more_memory_than_they_give_to_duckdb(stage: str, settings: Settings) -> None:
-    for function in ("receiver", "reporter"):
+    for function in ("claimer", "receiver", "reporter"):
         memory_mb = chalice_setting(stage, function, "lambda_memory_size")
         assert memory_mb >= settings.analytics.duckdb_memory_limit_mb + 300
 
@@ -275,11 +291,13 @@ def test_what_must_outlive_months_without_data_never_expires() -> None:
     days = {
         rule["filter"][0]["prefix"]: rule["expiration"][0]["days"] for rule in rules if rule["filter"][0].get("prefix")
     }
-    assert set(days) == {"scratch/", "landing/", "quarantine/"}
-    # What the queue would have kept must not be lost sooner in the bucket.
-    assert days["landing/"] > 14
+    assert days == {"scratch/": 7, "static/": 7, "quarantine/": 90}
+    # What was accepted and waits, the run that readers see, and the archive.
+    assert {f"{kind.partition('/')[0]}/" for kind in KINDS} - set(days) == {"landing/", "runs/", "archive/"}
     (everything,) = [rule for rule in rules if not rule["filter"][0].get("prefix")]
     assert everything["expiration"] == [{"expired_object_delete_marker": True}]
+    # What a claim removes can be had back for a week, and is then gone.
+    assert everything["noncurrent_version_expiration"] == [{"noncurrent_days": 7}]
 
 
 def test_the_bucket_is_private_encrypted_and_reached_by_tls_only() -> None:

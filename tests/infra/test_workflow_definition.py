@@ -58,10 +58,37 @@ def test_functions_are_retried_on_the_transient_errors_of_lambda(name):
 
 
 @pytest.mark.parametrize("name", ["Receive", "ReportLocations", "Summarize", "Commit"])
-def test_whatever_fails_is_notified(name):
+def test_whatever_fails_after_the_claim_is_asked_whether_another_run_was_first(name):
     last = STATES[name]["Catch"][-1]
-    assert (last["ErrorEquals"], last["Next"]) == (["States.ALL"], "NotifyFailure")
+    assert (last["ErrorEquals"], last["Next"]) == (["States.ALL"], "WasOvertaken")
     assert last["ResultPath"] == "$.error", "the input is kept beside the error"
+
+
+@pytest.mark.parametrize(("name", "error_kept_at"), [("Claim", "$.error"), ("WasOvertaken", None)])
+def test_a_claim_that_fails_and_a_ledger_that_does_not_answer_are_notified(name, error_kept_at):
+    (catcher,) = STATES[name]["Catch"]
+    assert (catcher["ErrorEquals"], catcher["Next"]) == (["States.ALL"], "NotifyFailure")
+    assert catcher["ResultPath"] == error_kept_at, "what is told is the first error"
+
+
+def test_who_was_first_is_read_from_the_ledger_as_it_is_now():
+    asked = STATES["WasOvertaken"]
+    assert asked["Resource"] == "arn:aws:states:::dynamodb:getItem"
+    commit = STATES["Commit"]["Parameters"]
+    assert asked["Parameters"] == {"TableName": commit["TableName"], "Key": commit["Key"], "ConsistentRead": True}
+    assert (asked["ResultPath"], asked["Next"]) == ("$.ledger", "IsOvertaken")
+
+
+def test_a_run_is_overtaken_only_where_the_head_is_another_runs():
+    choice, head = STATES["IsOvertaken"], {"Variable": "$.ledger.Item.run_id.S"}
+    assert choice["Choices"] == [
+        {"Variable": "$$.Execution.Input.source", "StringEquals": "S3", "Next": "NotifyFailure"},
+        {**head, "IsPresent": False, "Next": "NotifyFailure"},
+        {**head, "StringEqualsPath": "$.claim.answer.previous_run_id", "Next": "NotifyFailure"},
+        # The commit took place, and only its answer was lost.
+        {**head, "StringEqualsPath": "$.claim.answer.run_id", "Next": "Reported"},
+    ]
+    assert choice["Default"] == "Overtaken"
 
 
 def test_a_notified_failure_fails_the_run_even_when_the_topic_fails():
@@ -72,14 +99,12 @@ def test_a_notified_failure_fails_the_run_even_when_the_topic_fails():
     assert STATES["Failed"]["Type"] == "Fail"
 
 
-def test_a_run_without_input_succeeds_without_reporting():
-    choice = STATES["AnythingToReport"]
+def test_a_run_with_nothing_to_do_succeeds_after_its_claim():
+    assert DEFINITION["StartAt"] == "Claim"
+    assert STATES["Claim"]["Next"] == "AnythingToDo"
+    choice = STATES["AnythingToDo"]
     (rule,) = choice["Choices"]
-    assert (rule["Variable"], rule["BooleanEquals"], rule["Next"]) == (
-        "$.run.answer.has_input",
-        True,
-        "ReportLocations",
-    )
+    assert (rule["Variable"], rule["BooleanEquals"], rule["Next"]) == ("$.claim.answer.has_work", True, "Receive")
     assert STATES[choice["Default"]]["Type"] == "Succeed"
 
 
@@ -87,7 +112,7 @@ def test_locations_are_read_from_the_bucket_by_a_distributed_map_of_bounded_widt
     assert MAP["ItemProcessor"]["ProcessorConfig"]["Mode"] == "DISTRIBUTED"
     assert MAP["ItemReader"]["Resource"] == "arn:aws:states:::s3:getObject"
     assert MAP["ItemReader"]["ReaderConfig"] == {"InputType": "JSON"}
-    assert MAP["ItemReader"]["Parameters"]["Key.$"] == "$.run.answer.locations_key"
+    assert MAP["ItemReader"]["Parameters"]["Key.$"] == "$.plan.answer.locations_key"
     assert MAP["MaxConcurrency"] == "${max_concurrency}"
 
 
@@ -118,11 +143,10 @@ def test_a_lost_race_is_neither_retried_nor_notified():
 def test_only_runs_over_the_queue_are_committed():
     choice = STATES["Committable"]
     (rule,) = choice["Choices"]
-    assert (rule["Variable"], rule["StringEquals"], rule["Next"]) == ("$$.Execution.Input.source", "SQS", "Summarize")
+    assert (rule["Variable"], rule["StringEquals"], rule["Next"]) == ("$$.Execution.Input.source", "SQS", "Commit")
     assert choice["Default"] == "Reported"
-    reaching_commit = [name for name, state in STATES.items() if "Commit" in successors(state)]
-    assert reaching_commit == ["Summarize"]
-    assert [name for name, state in STATES.items() if "Summarize" in successors(state)] == ["Committable"]
+    assert [name for name, state in STATES.items() if "Commit" in successors(state)] == ["Committable"]
+    assert [name for name, state in STATES.items() if "Committable" in successors(state)] == ["Summarize"]
 
 
 def test_20000_locations_answer_the_map_with_less_than_a_payload_may_have():
