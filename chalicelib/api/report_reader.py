@@ -12,13 +12,11 @@ from msgspec import Struct, structs
 
 from chalicelib.errors import NotFoundError, ObjectNotFoundError, ServiceUnavailableError
 from chalicelib.fields import Timestamp
-from chalicelib.ledger import Ledger, Manifest, run_of_report
+from chalicelib.ledger import NO_RUN, Ledger, Manifest, run_of
 from chalicelib.object_store import ObjectStore
-from chalicelib.reports import LocationLatest, LocationsSummary, Report, locations_summary_key, run_summary_key
+from chalicelib.reports import LocationLatest, LocationsSummary, Report
 from chalicelib.thermistor import StatusLimits
 from chalicelib.validation import decode_json
-
-NO_RUN = "none"
 
 _NO_LOCATIONS = msgspec.json.encode(LocationsSummary([]))
 
@@ -62,10 +60,14 @@ class ReportReader:
 
         Raises NotFoundError before the first run.
         """
-        document = self._follow_head(lambda head: self._fetch(head, run_summary_key(head), known), None)
+
+        def read(head: str) -> Document:
+            return self._fetch(head, known, lambda: self._manifest_of(head).run_summary_key)
+
+        document = self._follow_head(read, None)
         if allowed is None or document.content is None:
             return document
-        outline = decode_json(document.content, RunOutline, run_summary_key(document.run_id))
+        outline = decode_json(document.content, RunOutline, f"the summary of run {document.run_id}")
         return Document(document.run_id, msgspec.json.encode(outline))
 
     def locations(self, known: Container[str], allowed: Collection[str] | None) -> Document:
@@ -73,7 +75,7 @@ class ReportReader:
 
         def read(head: str) -> Document:
             if allowed is None or head in known:
-                return self._fetch(head, locations_summary_key(head), known)
+                return self._fetch(head, known, lambda: self._manifest_of(head).locations_summary_key)
             latest = self._latest_of(head)
             visible = LocationsSummary([latest[one] for one in sorted(allowed) if one in latest])
             return Document(head, msgspec.json.encode(visible))
@@ -96,7 +98,7 @@ class ReportReader:
         key = self._manifest_of(head).reports.get(location_id)
         if key is None:
             raise NotFoundError(f"location {location_id} has no report yet")
-        return self._fetch(run_of_report(key), key, known)
+        return self._fetch(run_of(key), known, lambda: key)
 
     def _follow_head(self, read: Callable[[str], Document], before_first: Document | None) -> Document:
         for _ in range(2):
@@ -119,10 +121,11 @@ class ReportReader:
 
     def _latest_of(self, run_id: str) -> dict[str, LocationLatest]:
         if self._latest[0] != run_id:
-            key = locations_summary_key(run_id)
+            key = self._manifest_of(run_id).locations_summary_key
             everywhere = decode_json(self._store.get(key), LocationsSummary, key)
             self._latest = run_id, {latest.location_id: latest for latest in everywhere.locations}
         return self._latest[1]
 
-    def _fetch(self, run_id: str, key: str, known: Container[str]) -> Document:
-        return Document(run_id, None if run_id in known else self._store.get(key))
+    def _fetch(self, run_id: str, known: Container[str], key: Callable[[], str]) -> Document:
+        # The key is asked for only when it is needed, as finding it may take another call.
+        return Document(run_id, None if run_id in known else self._store.get(key()))
