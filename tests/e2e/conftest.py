@@ -53,7 +53,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 def api() -> Iterator[StubApi]:
     """An API with one run."""
     with serve(StubApi()) as served:
-        served.commit("run-1", AVERAGES)
+        served.commit("000000000012-0123456789abcdef", AVERAGES)
         yield served
 
 

@@ -11,11 +11,14 @@ from threading import Thread
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
 from msgspec import structs
 
 from chalicelib.api import dashboard
 from chalicelib.api.report_reader import RunOutline
 from chalicelib.fields import format_time
+from chalicelib.ledger import Counts
+from chalicelib.reports import LocationLatest, Minute, Report, RunSummary
 from tests.factories import SETTINGS
 
 # As behind API Gateway, where the stage's name comes before every path.
@@ -50,29 +53,29 @@ class StubApi:
 
     def commit(self, run_id: str, averages: dict[str, float]) -> None:
         """Let it know of a run with a report for each location."""
-        counts = {"measurements": 1200 * len(averages), "duplicates": 3, "conflicts": 1, "late": 2, "invalid": 0}
-        self.locations = [
-            {
-                "location_id": name,
-                "last_timestamp": format_time(_START + timedelta(minutes=29)),
-                "moving_average": average,
-            }
-            for name, average in averages.items()
-        ]
+        counts = Counts(measurements=1200 * len(averages), duplicates=3, conflicts=1, late=2)
+        started_at, last_minute = format_time(_START + timedelta(hours=1)), format_time(_START + timedelta(minutes=29))
+        latest = [LocationLatest(name, last_minute, average) for name, average in averages.items()]
+        self.locations = msgspec.to_builtins(latest)
         self.reports = {
-            name: {
-                "location_id": name, "run_id": run_id, "generated_at": format_time(_START),
-                "window_minutes": 5, "sensors": 25, "measurements": 1200, "duplicates": 3, "conflicts": 1, "late": 2,
-                "minutes": _minutes(average),
-            }
+            name: msgspec.to_builtins(Report(name, run_id, started_at, 5, 25, 1200, 3, 1, 2, _minutes(average)))
             for name, average in averages.items()
-        }  # fmt: skip
-        self.run = {
-            "run_id": run_id, "previous_run_id": None, "started_at": format_time(_START + timedelta(hours=1)),
-            "locations": len(averages), "counts": counts, "totals": counts, "quarantined": 4,
-            "newly_broken_sensors": 5, "broken_sensors": 17,
-            "latest_measurement": format_time(_START), "status_below_celsius": LIMITS,
-        }  # fmt: skip
+        }
+        run = RunSummary(
+            run_id=run_id,
+            previous_run_id=None,
+            execution="2026-03-01T10-00-00Z",
+            started_at=started_at,
+            locations=len(averages),
+            counts=counts,
+            totals=counts,
+            quarantined=4,
+            newly_broken_sensors=5,
+            broken_sensors=17,
+            latest_measurement=last_minute,
+            status_below_celsius=SETTINGS.status_below_celsius,
+        )
+        self.run = msgspec.to_builtins(run)
 
     def limit_token(self, *locations: str) -> None:
         """Let the token be for these locations only: it is told no figures of a run."""
@@ -111,16 +114,16 @@ def _location_of(path: str) -> str:
     return unquote(path.removeprefix("locations/").removesuffix("/report"))
 
 
-def _minutes(average: float, count: int = 30) -> list[dict[str, Any]]:
+def _minutes(average: float, count: int = 30) -> list[Minute]:
     return [
-        {
-            "timestamp": format_time(_START + timedelta(minutes=number)),
-            "count": 40,
-            "mean": average + 3 * math.sin(number),
-            "min": average - 9,
-            "max": average + 9,
-            "moving_average": average + (count - 1 - number) / 10,
-        }
+        Minute(
+            timestamp=format_time(_START + timedelta(minutes=number)),
+            count=40,
+            mean=average + 3 * math.sin(number),
+            min=average - 9,
+            max=average + 9,
+            moving_average=average + (count - 1 - number) / 10,
+        )
         for number in range(count)
     ]
 

@@ -7,7 +7,7 @@ from tests.e2e.stub_api import AVERAGES, LIMITS, TOKEN, UNKNOWN_PATH, StubApi
 
 pytestmark = needs_chromium
 
-FIGURES = ("Measurements", "Duplicates", "Late", "Quarantined", "Broken sensors")
+FIGURES = ("Measurements", "Duplicates", "Arrived late", "Quarantined", "Broken sensors")
 HOSTILE = "<img src=x onerror=\"document.title='taken over'\"><script>document.title='taken over'</script>"
 
 
@@ -36,7 +36,7 @@ def test_a_run_is_shown(page: Page, api: StubApi, subtests: pytest.Subtests) -> 
         assert {name: facts[name] for name in FIGURES} == {
             "Measurements": "4,800",
             "Duplicates": "3",
-            "Late": "2",
+            "Arrived late": "2",
             "Quarantined": "4",
             "Broken sensors": "5",
         }

@@ -114,7 +114,7 @@ function drawRun(run) {
   if (run?.counts) facts.push(
     ["Measurements", count(run.counts.measurements), `${count(run.totals.measurements)} in all runs`],
     ["Duplicates", count(run.counts.duplicates), `${count(run.totals.duplicates)} in all runs`],
-    ["Late", count(run.counts.late), `${count(run.totals.late)} in all runs`],
+    ["Arrived late", count(run.counts.late), `${count(run.totals.late)} in all runs`],
     ["Quarantined", count(run.quarantined), "objects in quarantine"],
     ["Broken sensors", count(run.newly_broken_sensors), `${count(run.broken_sensors)} in all runs`],
     ["Locations", count(run.locations), "had measurements"],
@@ -200,7 +200,7 @@ function drawReport() {
   const report = state.report;
   $("chart-heading").textContent = state.chosen === null ? "Chart" : `Location ${state.chosen}`;
   $("figures").textContent = report
-    ? `${counted(report.sensors, "sensor")}, ${counted(report.measurements, "measurement")}, ${counted(report.duplicates, "duplicate")}, ${count(report.late)} late since its first run`
+    ? `${counted(report.sensors, "sensor")}, ${counted(report.measurements, "measurement")} (${count(report.late)} arrived late), ${counted(report.duplicates, "duplicate")} since its first run`
     : "";
   const minutes = shownMinutes();
   drawChart(minutes, report ? report.window_minutes : 1);
