@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.ingest import Bench, Item
 from chalicelib.api.access import ALL_LOCATIONS, Access, Scope
 from chalicelib.fields import format_time
-from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key
+from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key, run_folder
 from chalicelib.reports import (
     LocationLatest,
     LocationsSummary,
@@ -39,7 +39,8 @@ from chalicelib.settings import load_settings
 REQUESTS = 2_000
 LOCATIONS = 1_000
 MINUTES = 1_440
-RUN_ID = "2026-03-01T12-00-00Z"
+RUN_ID = "000000000012-0123456789abcdef"
+TRY = "fedcba9876543210"
 START = datetime(2026, 3, 1, tzinfo=UTC)
 TIME = format_time(START)
 
@@ -90,14 +91,22 @@ def _written_by_a_run() -> dict[str, Any]:
     ]
     counts = Counts(measurements=1_000_000)
     limits = load_settings("dev").status_below_celsius
+    folder = run_folder(RUN_ID)
+    locations_key, run_key = locations_summary_key(folder, TRY), run_summary_key(folder, TRY)
     manifest = msgspec.structs.replace(
-        NO_MANIFEST, run_id=RUN_ID, reports={name: report_key(name, RUN_ID) for name in names}, counts=counts
+        NO_MANIFEST,
+        run_id=RUN_ID,
+        reports={name: report_key(folder, name, TRY) for name in names},
+        counts=counts,
+        locations_summary_key=locations_key,
+        run_summary_key=run_key,
     )
+    run = RunSummary(RUN_ID, None, "2026-03-01T12-00-00Z", TIME, LOCATIONS, counts, counts, 0, 0, 0, TIME, limits)
     return {
-        manifest_key(RUN_ID): manifest,
-        report_key(names[0], RUN_ID): Report(names[0], RUN_ID, TIME, 5, 25, 1_440 * 40, 0, 0, 0, minutes),
-        locations_summary_key(RUN_ID): LocationsSummary([LocationLatest(name, TIME, 21.0123) for name in names]),
-        run_summary_key(RUN_ID): RunSummary(RUN_ID, None, TIME, LOCATIONS, counts, counts, 0, 0, 0, TIME, limits),
+        manifest_key(folder): manifest,
+        manifest.reports[names[0]]: Report(names[0], RUN_ID, TIME, 5, 25, 1_440 * 40, 0, 0, 0, minutes),
+        locations_key: LocationsSummary([LocationLatest(name, TIME, 21.0123) for name in names]),
+        run_key: run,
     }
 
 
