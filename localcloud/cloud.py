@@ -16,6 +16,7 @@ from uuid import uuid4
 from chalicelib.api.access import Scope
 from chalicelib.aws import Resources
 from chalicelib.errors import ThermonetError
+from chalicelib.ledger import Ledger
 from chalicelib.object_store import ObjectStore
 from chalicelib.settings import load_settings
 from localcloud.emulator import Emulator, running_emulator
@@ -84,6 +85,11 @@ class Cloud:
     def store(self) -> ObjectStore:
         """The stage's bucket."""
         return ObjectStore(self.resources.bucket, self.client("s3"))
+
+    @functools.cached_property
+    def ledger(self) -> Ledger:
+        """The stage's run ledger."""
+        return Ledger(self.resources.ledger_table, self.client("dynamodb"), self.store)
 
     @functools.cached_property
     def account_id(self) -> str:

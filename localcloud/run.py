@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.landing import QUARANTINE_PREFIX
-from chalicelib.ledger import NO_MANIFEST, Ledger, Manifest
+from chalicelib.ledger import NO_MANIFEST, Manifest
 from chalicelib.reports import Report
 from chalicelib.settings import load_settings
 from chalicelib.validation import decode_json, load_yaml
@@ -106,7 +106,7 @@ def run_analytics(cloud: Cloud) -> tuple[Manifest, list[Report]]:
     """Start a run through the deployed kick-off function, wait for it, and read what it committed."""
     execution_arn = cloud.start_analytics()
     cloud.wait_for_run(execution_arn)
-    manifest = Ledger(cloud.resources.ledger_table, cloud.client("dynamodb"), cloud.store).committed()
+    manifest = cloud.ledger.committed()
     if manifest is NO_MANIFEST:
         raise LocalCloudError(f"{execution_arn} has committed nothing")
     reports = [decode_json(cloud.store.get(key), Report, key) for key in manifest.reports.values()]

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from chalicelib.landing import LandedMeasurement, encode_landing, landing_key
+from chalicelib.ledger import Manifest
 from chalicelib.object_store import ObjectStore
 from chalicelib.settings import load_settings
 from tests.contracts import LEDGER_TABLE
@@ -25,18 +26,20 @@ def player_on(stage: Any) -> WorkflowPlayer:
     return WorkflowPlayer(load_settings("dev").analytics, store, stage.aws("dynamodb"))
 
 
-def commit_run(stage: Any, number: int, *measurements: tuple[str, int, float]) -> None:
+def commit_run(stage: Any, number: int, *measurements: tuple[str, int, float]) -> Manifest:
     """Run the workflow on a stage over measurements given as (location, minute, temperature)."""
     lines = [
         landed(location, location, temperature, NOW + minute * MINUTE) for location, minute, temperature in measurements
     ]
-    stage.put_object(f"landing/{number:03}.jsonl.gz", encode_landing(lines))
-    assert player_on(stage).run(f"run-{number}", NOW + number * HOUR).status == "SUCCEEDED"
+    player = player_on(stage)
+    land(player, *lines, number=number)
+    assert player.run(f"execution-{number}", NOW + number * HOUR).status == "SUCCEEDED"
+    return player.committed()
 
 
 def land(player: WorkflowPlayer, *measurements: LandedMeasurement, number: int = 0) -> str:
     """Put a landing object where the consumer would, `number` minutes after NOW; return its key."""
-    key = landing_key(NOW + number * MINUTE, UUID(int=number))
+    key = landing_key(NOW + number * MINUTE, measurements, UUID(int=number), is_late=False)
     player.store.put(key, encode_landing(list(measurements)))
     return key
 

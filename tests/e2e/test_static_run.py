@@ -1,6 +1,7 @@
-"""A development run: a file in the bucket goes through the deployed workflow, and the ledger is left alone."""
+"""A development run: a file in the bucket goes through the deployed workflow, and nothing committed is touched."""
 
 import json
+from typing import Any
 
 from localcloud.cloud import Cloud
 
@@ -13,10 +14,10 @@ CSV = """sensor_id,location_id,temperature,timestamp
 """
 
 
-def test_a_csv_file_becomes_reports_and_the_ledger_is_untouched(cloud: Cloud) -> None:
+def test_a_csv_file_becomes_reports_and_nothing_committed_is_touched(cloud: Cloud) -> None:
     s3, bucket = cloud.client("s3"), cloud.resources.bucket
     s3.put_object(Bucket=bucket, Key="input/day.csv", Body=CSV.encode())
-    before = cloud.client("dynamodb").scan(TableName=cloud.resources.ledger_table)["Items"]
+    before = committed(cloud)
     execution = cloud.client("stepfunctions").start_execution(
         stateMachineArn=cloud.resources.state_machine_arn, input='{"source": "S3", "key": "input/day.csv"}'
     )
@@ -25,4 +26,12 @@ def test_a_csv_file_becomes_reports_and_the_ledger_is_untouched(cloud: Cloud) ->
     reports = {report["location_id"]: report["report_key"] for report in answer["reports"]}
     cellar = json.loads(s3.get_object(Bucket=bucket, Key=reports["cellar"])["Body"].read())
     assert [one["moving_average"] for one in cellar["minutes"]] == [20.5, 25.5]
-    assert cloud.client("dynamodb").scan(TableName=cloud.resources.ledger_table)["Items"] == before
+    # Where nothing that is committed is, and what is there expires.
+    assert all(key.startswith("static/") for key in reports.values())
+    assert committed(cloud) == before
+
+
+def committed(cloud: Cloud) -> Any:
+    """The ledger, and the names of all that runs have left or still are to take."""
+    ledger = cloud.client("dynamodb").scan(TableName=cloud.resources.ledger_table)["Items"]
+    return ledger, [cloud.store.list_keys(prefix) for prefix in ("landing/", "runs/", "archive/", "quarantine/")]

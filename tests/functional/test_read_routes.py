@@ -5,8 +5,10 @@ import itertools
 import pytest
 from msgspec import structs
 
-from chalicelib.ledger import Counts
-from tests.factories import NOW, SETTINGS, posted
+from chalicelib.ledger import Counts, manifest_key, run_folder
+from chalicelib.quarantine_count import QuarantineCount
+from tests.contracts import LEDGER_TABLE
+from tests.factories import HOUR, NOW, SETTINGS, posted
 from tests.runs import commit_run, player_on
 
 
@@ -22,27 +24,27 @@ def run(stage):
     return lambda *measurements: commit_run(stage, next(numbers), *measurements)
 
 
-def test_a_location_of_which_all_came_too_late_has_no_average(stage, run):
+def test_what_arrives_long_after_it_was_measured_is_reported_like_all_else(stage, run):
     run(("a", 0, 20.0))
     run(("tardy", -60 * 48, 20.0))
     assert stage.get("/locations").json_body["locations"][1] == {
         "location_id": "tardy",
-        "last_timestamp": None,
-        "moving_average": None,
+        "last_timestamp": "2026-02-27T12:00:00.000Z",
+        "moving_average": 20.0,
     }
 
 
 def test_the_latest_run_tells_its_books_and_those_of_all_runs(stage, run):
-    run(("a", 0, 20.0), ("a", 0, 20.0))
-    run(("a", 1, 20.0), ("b", 2, 20.0), ("b", -60 * 48, 20.0))
-    stage.put_object("quarantine/m1.json", b"{}")
+    first = run(("a", 0, 20.0), ("a", 0, 20.0), ("b", 0, 20.0))
+    second = run(("a", 1, 20.0), ("b", 2, 20.0), ("b", -60 * 48, 20.0))
     assert stage.get("/runs/latest").json_body == {
-        "run_id": "run-2",
-        "previous_run_id": "run-1",
+        "run_id": second.run_id,
+        "previous_run_id": first.run_id,
+        "execution": "execution-2",
         "started_at": "2026-03-01T14:00:00.000Z",
         "locations": 2,
-        "counts": structs.asdict(Counts(measurements=2, late=1)),
-        "totals": structs.asdict(Counts(measurements=3, duplicates=1, late=1)),
+        "counts": structs.asdict(Counts(measurements=3, late=1)),
+        "totals": structs.asdict(Counts(measurements=5, duplicates=1, late=1)),
         "quarantined": 0,
         "newly_broken_sensors": 0,
         "broken_sensors": 0,
@@ -51,9 +53,18 @@ def test_the_latest_run_tells_its_books_and_those_of_all_runs(stage, run):
     }
 
 
-def test_objects_in_quarantine_are_counted_when_a_run_is_summed_up(stage, run):
-    stage.put_object("quarantine/m1.json", b"{}")
+def test_the_run_before_the_first_has_no_name(stage, run):
     run(("a", 0, 20.0))
+    assert stage.get("/runs/latest").json_body["previous_run_id"] is None
+
+
+def test_objects_in_quarantine_are_counted_when_a_run_is_summed_up_until_they_are_brought_back(stage, run):
+    quarantine = QuarantineCount(LEDGER_TABLE, stage.aws("dynamodb"))
+    for name in ("m1.json", "m2.json"):
+        quarantine.set_aside(f"quarantine/{name}")
+    quarantine.brought_back("quarantine/m1.json", rows=5)
+    run(("a", 0, 20.0))
+    quarantine.set_aside("quarantine/m3.json")
     assert stage.get("/runs/latest").json_body["quarantined"] == 1
 
 
@@ -77,8 +88,11 @@ def test_a_run_tells_how_many_sensors_broke_since_the_run_before(stage, run):
 
 def test_sensors_that_break_while_nothing_is_measured_are_told_by_the_next_run(stage, run, player):
     run(("a", 0, 20.0))
+    # Rounds without input hand over to the archive what is due.
+    while player.run("round", NOW + HOUR).passed[-1] == "Reported":
+        pass
     stage.post(posted(value=25_000))
-    assert player.run("nothing", NOW).passed[-1] == "NothingToReport"
+    assert player.run("nothing", NOW + HOUR).passed[-1] == "NothingToReport"
     run(("a", 1, 20.0))
     assert broken_in_latest_run(stage) == (1, 1)
 
@@ -89,27 +103,28 @@ def test_before_the_first_run_there_are_no_locations_and_no_reports(stage):
     assert stage.get("/locations/a/report").status_code == 404
 
 
-def test_a_reader_whom_a_run_overtakes_is_given_the_new_report(stage, run, monkeypatch):
+def test_a_reader_whom_runs_overtake_is_given_the_new_report(stage, run, restart, monkeypatch):
     from chalicelib.ledger import Ledger
 
-    run(("a", 0, 20.0))
-    run(("a", 1, 30.0))
-    run(("b", 2, 30.0))
-    heads = iter(["run-1"])
-    now = Ledger.head
-    # The head of two runs ago, whose reports are gone, then what is really there.
+    overtaken = run(("a", 0, 20.0))
+    newest = [run(("a", minute, 30.0)) for minute in (1, 2, 3)][-1]
+    now, heads = Ledger.head, iter([overtaken.run_id])
+    # A head of three runs ago, whose manifest is gone, then what is really there.
     monkeypatch.setattr(Ledger, "head", lambda ledger: next(heads, None) or now(ledger))
-    assert stage.get("/locations/a/report").json_body["run_id"] == "run-2"
+    restart()
+    assert stage.get("/locations/a/report").json_body["run_id"] == newest.run_id
 
 
-def test_damaged_data_of_our_own_is_no_fault_of_the_caller(stage, run, restart):
-    run(("a", 0, 20.0))
-    for path, damaged in (
-        ("/locations/a/report?since=2026-03-01T12:00:00Z", "reports/location_id=a/run-1.json"),
-        ("/locations/a/report", "runs/run-1/manifest.json"),
-    ):
-        assert damaged in stage.keys(damaged)
-        stage.put_object(damaged, b'{"run_id":"r"}')
-        # What a process has read it does not read again.
-        restart()
-        assert stage.get(path).status_code == 503
+def test_damaged_data_of_our_own_is_no_fault_of_the_caller(stage, run, restart, subtests):
+    committed = run(("a", 0, 20.0))
+    damages = {
+        "/locations/a/report?since=2026-03-01T12:00:00Z": committed.reports["a"],
+        "/locations/a/report": manifest_key(run_folder(committed.run_id)),
+    }
+    for path, damaged in damages.items():
+        with subtests.test(path):
+            assert damaged in stage.keys(damaged)
+            stage.put_object(damaged, b'{"run_id":"r"}')
+            # What a process has read it does not read again.
+            restart()
+            assert stage.get(path).status_code == 503

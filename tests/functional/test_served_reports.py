@@ -10,7 +10,7 @@ import pytest
 
 from ops.tokens import mint_token
 from tests.functional.conftest import SIGNING_KEYS, running_stage
-from tests.runs import commit_run
+from tests.runs import commit_run, player_on
 
 
 @pytest.fixture(scope="module")
@@ -22,20 +22,29 @@ def stage():
         yield stage
 
 
-# With the run whose work they show.
-ROUTES = {
-    "/runs/latest": "run-2",
-    "/locations": "run-2",
-    "/locations/a/report": "run-1",
-    "/locations/b/report": "run-2",
-}
+@pytest.fixture(scope="module")
+def manifests(stage):
+    """The manifests of the two runs."""
+    ledger = player_on(stage).ledger
+    second = ledger.committed()
+    return ledger.read_manifest(second.previous_run_id), second
 
 
-def test_a_report_is_served_byte_by_byte_as_the_run_wrote_it(stage):
+@pytest.fixture(scope="module")
+def runs(manifests):
+    """The routes, each with the run whose work it shows."""
+    first, second = (manifest.run_id for manifest in manifests)
+    return dict(zip(ROUTES, (second, second, first, second), strict=True))
+
+
+ROUTES = ["/runs/latest", "/locations", "/locations/a/report", "/locations/b/report"]
+
+
+def test_a_report_is_served_byte_by_byte_as_the_run_wrote_it(stage, manifests):
     answer = stage.get("/locations/a/report")
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "application/json"
-    assert answer.body == stage.object("reports/location_id=a/run-1.json")
+    assert answer.body == stage.object(manifests[0].reports["a"])
     assert [minute["moving_average"] for minute in answer.json_body["minutes"]] == [20.0, 25.0, 30.0]
 
 
@@ -59,10 +68,10 @@ def test_a_reader_needs_at_most_three_calls(stage, restart, aws_calls, subtests)
             assert aws_calls.made[0] == "dynamodb:GetItem"
 
 
-def test_who_has_the_run_already_is_told_so_without_a_read_of_what_it_wrote(stage, aws_calls, subtests):
-    for path, run_id in ROUTES.items():
+def test_who_has_the_run_already_is_told_so_without_a_read_of_what_it_wrote(stage, runs, aws_calls, subtests):
+    for path, run_id in runs.items():
         assert stage.get(path).headers["ETag"] == f'"{run_id}"'
-    for (path, run_id), header in product(ROUTES.items(), ['"{}"', 'W/"{}"', '"other", "{}"', "*"]):
+    for (path, run_id), header in product(runs.items(), ['"{}"', 'W/"{}"', '"other", "{}"', "*"]):
         with subtests.test(path, header=header):
             aws_calls.made.clear()
             answer = stage.get(path, **{"If-None-Match": header.format(run_id)})
@@ -70,11 +79,13 @@ def test_who_has_the_run_already_is_told_so_without_a_read_of_what_it_wrote(stag
             assert aws_calls.made == ["dynamodb:GetItem"]
 
 
-def test_who_has_another_run_is_sent_the_latest(stage, subtests):
-    for path in ROUTES.keys() - {"/locations/a/report"}:
-        with subtests.test(path):
-            answer = stage.get(path, **{"If-None-Match": '"run-1"'})
-            assert (answer.status_code, answer.headers["ETag"]) == (200, '"run-2"')
+def test_who_has_another_run_is_sent_the_latest(stage, runs, subtests):
+    first = runs["/locations/a/report"]
+    for path, run_id in runs.items():
+        if run_id != first:
+            with subtests.test(path):
+                answer = stage.get(path, **{"If-None-Match": f'"{first}"'})
+                assert (answer.status_code, answer.headers["ETag"]) == (200, f'"{run_id}"')
 
 
 def asked_by_a(stage, path, method="GET", **headers):
@@ -85,21 +96,22 @@ def asked_by_a(stage, path, method="GET", **headers):
     return answer.status_code, answer.headers.get("ETag"), answer.body
 
 
-def test_who_may_see_some_locations_is_told_the_runs_name_and_time_and_no_figures(stage):
+def test_who_may_see_some_locations_is_told_the_runs_name_and_time_and_no_figures(stage, runs):
     status, tag, body = asked_by_a(stage, "/runs/latest")
-    assert (status, tag) == (200, '"run-2"')
+    assert (status, tag) == (200, f'"{runs["/runs/latest"]}"')
     everything = stage.get("/runs/latest").json_body
     told = {"run_id", "previous_run_id", "started_at", "status_below_celsius"}
     assert json.loads(body) == {name: everything[name] for name in told}
     assert asked_by_a(stage, "/runs/latest", **{"If-None-Match": tag}) == (304, tag, b"")
 
 
-def test_who_may_see_some_locations_learns_nothing_of_any_other(stage, subtests):
+def test_who_may_see_some_locations_learns_nothing_of_any_other(stage, runs, subtests):
     import app
 
     paths = [path for path in app.app.routes if "{location_id}" in path]
     assert "/locations/{location_id}/report" in paths
-    for path, headers in product(paths, [{}, {"If-None-Match": "*"}, {"If-None-Match": '"run-2"'}]):
+    tag = f'"{runs["/locations/b/report"]}"'
+    for path, headers in product(paths, [{}, {"If-None-Match": "*"}, {"If-None-Match": tag}]):
         for method in app.app.routes[path]:
             with subtests.test(f"{method} {path}", headers=headers):
                 answers = {}
@@ -110,7 +122,8 @@ def test_who_may_see_some_locations_learns_nothing_of_any_other(stage, subtests)
                 assert answers["b"] == answers["nowhere"]
 
 
-def test_what_a_limited_reader_is_given_and_told_of_is_its_own(stage):
+def test_what_a_limited_reader_is_given_and_told_of_is_its_own(stage, runs):
+    first, second = (f'"{runs[path]}"' for path in ("/locations/a/report", "/locations"))
     assert (
         asked_by_a(stage, "/locations")[2]
         == json.dumps(
@@ -118,12 +131,12 @@ def test_what_a_limited_reader_is_given_and_told_of_is_its_own(stage):
             separators=(",", ":"),
         ).encode()
     )
-    assert asked_by_a(stage, "/locations", **{"If-None-Match": '"run-2"'}) == (304, '"run-2"', b"")
+    assert asked_by_a(stage, "/locations", **{"If-None-Match": second}) == (304, second, b"")
     status, tag, body = asked_by_a(stage, "/locations/a/report")
-    assert (status, tag) == (200, '"run-1"')
+    assert (status, tag) == (200, first)
     assert body == stage.get("/locations/a/report").body
     # What another reader was given is not what this one has.
-    assert asked_by_a(stage, "/locations/a/report", **{"If-None-Match": '"run-2"'})[0] == 200
+    assert asked_by_a(stage, "/locations/a/report", **{"If-None-Match": second})[0] == 200
 
 
 def test_answers_are_kept_by_no_shared_cache(stage):
