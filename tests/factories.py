@@ -1,6 +1,7 @@
 """Builders of valid values, of which a test names only what it is about."""
 
 from datetime import UTC, datetime, timedelta
+from types import EllipsisType
 from typing import Any
 
 import msgspec
@@ -8,8 +9,8 @@ from msgspec import structs
 
 from chalicelib.calibration import Thermistors
 from chalicelib.fields import format_time
-from chalicelib.ingest.buffering import QueuedMessage
 from chalicelib.ingest.measurement_queue import QueuedMeasurement
+from chalicelib.ingest.queue_messages import QueuedMessage, read_record
 from chalicelib.ingest.readings import Delivery, Reading, parse_reading
 from chalicelib.landing import LandedMeasurement
 from chalicelib.settings import AlertSettings, AnalyticsSettings, load_settings
@@ -21,6 +22,11 @@ HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
 
 SETTINGS = load_settings("dev")
+
+
+def to_ms(time: datetime) -> int:
+    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
 
 # Legal ids, some of which mean something to file systems, URLs, SQL or DuckDB's partitions.
 ODD_IDS = ["a:b", "..", ".", "-", "_", ":", "A", "a", "1", "01", "-1", "null", "NULL", "None", "0", "__proto__",
@@ -61,8 +67,9 @@ def landed(
     location_id: str = "a",
     temperature: float = 35.0,
     timestamp: datetime = NOW,
-    queued_at_ms: int | None = 0,
+    queued_at_ms: int | EllipsisType | None = ...,
 ) -> LandedMeasurement:
+    """A measurement that was queued when it was measured, unless told otherwise."""
     return LandedMeasurement(
         sensor_id=sensor_id,
         location_id=location_id,
@@ -70,7 +77,7 @@ def landed(
         status=Status.OK,
         timestamp=timestamp,
         value=2000.0,
-        queued_at_ms=queued_at_ms,
+        queued_at_ms=to_ms(timestamp) if queued_at_ms is ... else queued_at_ms,
     )
 
 
@@ -92,5 +99,22 @@ def queued(answer: dict[str, Any], value: float) -> dict[str, Any]:
     return msgspec.to_builtins(msgspec.convert({**answer, "value": value}, QueuedMeasurement))
 
 
-def message(body: str, message_id: str = "m1", queued_at_ms: int | None = 1_000) -> QueuedMessage:
-    return QueuedMessage(message_id, body, queued_at_ms)
+def message(
+    body: str, message_id: str = "m1", queued_at_ms: int | None = to_ms(NOW), identity: int | None = None
+) -> QueuedMessage:
+    """A message as the consumer gets it; without an identity of its own it has one that follows from its id."""
+    attributes = {} if identity is None else {"identity": str(identity)}
+    return read_record(record(body, message_id, queued_at_ms, **attributes))
+
+
+def record(body: str, message_id: str = "m1", sent_at_ms: int | None = to_ms(NOW), **attributes: str) -> dict[str, Any]:
+    """A message as SQS shows it to a function."""
+    return {
+        "messageId": message_id,
+        "body": body,
+        "attributes": {} if sent_at_ms is None else {"SentTimestamp": str(sent_at_ms)},
+        "messageAttributes": {
+            name: {"stringValue": value, "stringListValues": [], "binaryListValues": [], "dataType": "String"}
+            for name, value in attributes.items()
+        },
+    }

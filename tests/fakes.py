@@ -249,12 +249,14 @@ class FakeSqs:
 
     def __init__(self) -> None:
         self.bodies: list[str] = []
+        self.attributes: list[dict[str, Any]] = []
         self.failing: dict[str, Exception] = {}
 
-    def send_message(self, *, MessageBody: str, **_: Any) -> dict[str, Any]:
+    def send_message(self, *, MessageBody: str, MessageAttributes: dict[str, Any], **_: Any) -> dict[str, Any]:
         if "send_message" in self.failing:
             raise self.failing["send_message"]
         self.bodies.append(MessageBody)
+        self.attributes.append(MessageAttributes)
         return {}
 
     def measurements(self) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ class PostingService:
             DAY,
             Idempotency(SETTINGS.idempotency, "idempotency", self.dynamodb),
             self.registry,
-            MeasurementQueue("queue", self.sqs),
+            MeasurementQueue("queue", self.sqs, NOW.timestamp, lambda bits: 2**bits - 1),
             Alerts(alert_settings(), "topic", "idempotency", self.sns, self.dynamodb, NOW.timestamp),
             lambda: self.now,
             self.refused.append,

@@ -115,7 +115,9 @@ class SharedStage:
         parameters = {signing_keys_parameter("dev"): json.dumps(_SIGNING_KEYS)}
         aws: Any = SimpleNamespace(
             stage="dev",
-            resources=Resources(REGISTRY_TABLE, _CLAIMS_TABLE, LEDGER_TABLE, "bucket", "queue", "dead-letters", "topic", "machine"),
+            resources=Resources(
+                REGISTRY_TABLE, _CLAIMS_TABLE, LEDGER_TABLE, "bucket", "queue", "dead-letters", "topic", "machine"
+            ),
             ssm=SimpleNamespace(get_parameter=lambda Name, **_: {"Parameter": {"Value": parameters[Name]}}),
             dynamodb=self.dynamodb,
             sqs=self.sqs,
