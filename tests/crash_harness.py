@@ -1,4 +1,4 @@
-"""A stage in memory whose every AWS call can be made to fail, or to be the last one of its process.
+"""A stage in memory whose every AWS call can be made to fail, or to be the last one of its process, or to come late.
 
 The real buffer and the real workflow run on it, with what Step Functions retries; SQS is played. `World.call_log`
 numbers the calls of a scenario, and a `Fault` strikes at one of them.
@@ -17,27 +17,27 @@ from botocore.exceptions import ClientError
 
 from chalicelib.ingest.buffering import Buffer, QueuedMessage
 from chalicelib.landing import LANDING_PREFIX, QUARANTINE_PREFIX
-from chalicelib.ledger import NO_MANIFEST, Manifest, manifest_key
-from chalicelib.reports import locations_summary_key
+from chalicelib.ledger import NO_RUN, Manifest, manifest_key, run_folder, run_number
 from tests.contracts import LEDGER_TABLE
-from tests.factories import NOW, analytics_settings
+from tests.factories import NOW, stage_settings
 from tests.fake_s3 import FakeObjectStore, FakePaginator
 from tests.fakes import FakeDynamoDb, service_error
-from tests.workflow_player import Execution, Process, TaskFailedError, WorkflowPlayer
+from tests.invocations import GivenUpError, Invocation, ProcessDiedError
+from tests.states_language import Execution, TaskFailedError
+from tests.workflow_player import Process, WorkflowPlayer
 
-# What Step Functions calls it.
+# What Step Functions calls it when a process is gone.
 NO_ANSWER = {
     "arn:aws:states:::lambda:invoke": "Lambda.Unknown",
     "arn:aws:states:::s3:getObject": "States.ItemReaderFailed",
+    "arn:aws:states:::dynamodb:getItem": "States.Timeout",
     "arn:aws:states:::dynamodb:updateItem": "States.Timeout",
 }
+# How the log calls a write that may find its key taken.
+FIRST_WRITE = "put_object if new"
 
 
-class ProcessDiedError(BaseException):
-    """The process is gone; no handler of it may run, hence no Exception."""
-
-
-class ExecutionAbortedError(Exception):
+class ExecutionAbortedError(ProcessDiedError):
     """The workflow is gone, in the middle of a state."""
 
 
@@ -45,13 +45,23 @@ class Fault(NamedTuple):
     """What goes wrong with one call.
 
     `effect` tells whether the call took effect. `kind` is "error" (the process sees one), "death" (the process is
-    gone, which the workflow learns), or "abort" (the workflow is gone with it, and nothing happens before somebody
-    redrives it or the next scheduled run starts).
+    gone, which the workflow learns), "abort" (the workflow is gone with it, and nothing happens before somebody
+    redrives it or the next scheduled run starts), "conflict" (a first write meets another one of its key), "twice" (the
+    client sends the call again, since it has got no answer), or "zombie": the call comes late, and all that follow it
+    in its process, since the process is given up, but wakes up after its state, or after so many `commits`.
     """
 
     call: int
     effect: bool
     kind: str
+    commits: int = 0
+
+
+class Zombie(NamedTuple):
+    """A process that was given up and sleeps until the ledger has come to a run's number."""
+
+    invocation: Invocation
+    until: int
 
 
 class Wire:
@@ -70,12 +80,22 @@ class Wire:
         fault = self._world.fault
         if fault is None or fault.call != number:
             return function()
-        if fault.effect:
+        return self._strike(fault, name, function)
+
+    def _strike(self, fault: Fault, name: str, function: Callable[[], Any]) -> Any:
+        if fault.kind == "zombie":
+            self._world.fall_asleep(fault)
+            return function()
+        if fault.effect or fault.kind == "twice":
             function()
+        if fault.kind == "twice" or (fault.kind == "conflict" and name != FIRST_WRITE):
+            return function()
+        if fault.kind == "conflict":
+            raise service_error("ConditionalRequestConflict", name)
         if fault.kind == "error":
             raise service_error("ServiceUnavailable", name)
         self._dead = True
-        raise ProcessDiedError(name)
+        raise (ExecutionAbortedError if fault.kind == "abort" else ProcessDiedError)(name)
 
 
 class WiredClient:
@@ -88,7 +108,12 @@ class WiredClient:
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         method = getattr(self._client, operation)
-        return lambda **arguments: self._wire.call(operation, lambda: method(**arguments))
+
+        def call(**arguments: Any) -> Any:
+            name = FIRST_WRITE if "IfNoneMatch" in arguments else operation
+            return self._wire.call(name, lambda: method(**arguments))
+
+        return call
 
     def get_paginator(self, operation: str) -> FakePaginator:
         return FakePaginator(getattr(self, operation))
@@ -98,19 +123,21 @@ class World(WorkflowPlayer):
     """Everything that outlives a process: the bucket, the ledger, the queue, an execution, and the time."""
 
     def __init__(self, scratch: Path) -> None:
-        super().__init__(analytics_settings(), FakeObjectStore(), FakeDynamoDb({LEDGER_TABLE: "id"}))
+        super().__init__(stage_settings(), FakeObjectStore(), FakeDynamoDb({LEDGER_TABLE: "id"}))
         self.scratch = scratch
         self.queue: list[QueuedMessage] = []
         self.sent: list[QueuedMessage] = []
-        self.accepted = 0
         self.call_log: list[str] = []
         self.fault: Fault | None = None
         self.execution: Execution | None = None
-        self._now = NOW
+        self.zombies: list[Zombie] = []
+        self.now = NOW
+        self._running: Invocation | None = None
         self._uuids = 0
 
     def snapshot(self) -> "World":
         """Return a copy that goes its own way."""
+        assert not self.zombies, "a thread cannot be copied"
         return copy.deepcopy(self)
 
     def state(self) -> Hashable:
@@ -118,16 +145,14 @@ class World(WorkflowPlayer):
         outcome = repr((self.notifications, self.dynamodb.tables, self.committed_chain()))
         execution = self.execution.position if self.execution else None
         objects = frozenset(self.store.s3.objects.items())
-        return outcome, execution, objects, tuple(self.queue), self._now, self._uuids
+        return outcome, execution, objects, tuple(self.queue), self.now, self._uuids
 
     # What the outside does
 
     def send(self, message_id: str, measurements: list[dict[str, Any]] | str) -> None:
         """Queue a message: accepted measurements, or text that nobody can decode."""
         body = measurements if isinstance(measurements, str) else json.dumps(measurements)
-        if not isinstance(measurements, str):
-            self.accepted += len(measurements)
-        message = QueuedMessage(message_id, body, queued_at_ms=len(self.sent))
+        message = QueuedMessage(message_id, body, queued_at_ms=self._milliseconds() + len(self.sent))
         self.sent.append(message)
         self.queue.append(message)
 
@@ -140,21 +165,30 @@ class World(WorkflowPlayer):
         def forget() -> None:
             self.queue = [message for message in self.queue if message not in batch]
 
-        try:
+        def handle() -> None:
             buffer.store(batch)
             wire.call("delete_message_batch", forget)
+
+        try:
+            self._watched(handle)
         except (ProcessDiedError, ClientError):
             pass  # the messages become visible again
+        except GivenUpError:
+            self.consume()
+
+    def pass_time(self, duration: timedelta) -> None:
+        """Let time pass in which nothing happens."""
+        self.now += duration
 
     # What is there in the end
 
     def committed_chain(self) -> list[Manifest]:
         """Return the manifests of all committed runs, the last one first."""
-        run_id = self.ledger.head() or NO_MANIFEST.run_id
+        run_id = self.ledger.head() or NO_RUN
         chain = []
-        while run_id != NO_MANIFEST.run_id:
+        while run_id != NO_RUN:
             # The bucket forgets manifests in time; a test wants to look at all of them.
-            content = self.store.s3.history[manifest_key(run_id)]
+            content = self.store.s3.history[manifest_key(run_folder(run_id))]
             chain.append(msgspec.json.decode(content, type=Manifest))
             run_id = chain[-1].previous_run_id
         return chain
@@ -166,8 +200,8 @@ class World(WorkflowPlayer):
 
     def latest(self) -> bytes:
         """Return what readers see of all locations."""
-        head = self.ledger.head()
-        return self.store.get(locations_summary_key(head)) if head else b""
+        key = self.committed().locations_summary_key
+        return self.store.get(key) if key else b""
 
     def landed(self) -> list[str]:
         """Return the keys of the landing objects that are left."""
@@ -185,22 +219,63 @@ class World(WorkflowPlayer):
         dynamodb = WiredClient(self.dynamodb, wire)
         return Process(self.settings, self._wired_store(wire), dynamodb, self._new_uuid, self.scratch)
 
+    def start(self, name: str, started_at: datetime | None = None, input_: Any = None) -> Execution:
+        """Start an execution now."""
+        return super().start(name, started_at or self.now, input_)
+
     def perform(self, resource: str, parameters: dict[str, Any]) -> Any:
-        """Do a task, and tell its end as Step Functions does when the process is gone."""
+        """Do a task, and tell its end as Step Functions does when the process is gone, or silent."""
         try:
-            return super().perform(resource, parameters)
+            return self._watched(lambda: super(World, self).perform(resource, parameters))
+        except ExecutionAbortedError:
+            raise
         except ProcessDiedError as death:
-            if self.fault and self.fault.kind == "abort":
-                raise ExecutionAbortedError(resource) from death
             raise TaskFailedError(NO_ANSWER[resource], "no answer") from death
+        except GivenUpError as silence:
+            raise TaskFailedError("States.Timeout", "no answer") from silence
+
+    # The processes that nobody waits for any more
+
+    def fall_asleep(self, fault: Fault) -> None:
+        """Be given up, in a process, and go on only when woken."""
+        assert self._running
+        self.zombies.append(Zombie(self._running, run_number(self.ledger.head() or NO_RUN) + fault.commits))
+        self._running.sleep()
+
+    def wake(self) -> None:
+        """Let the zombies whose time has come go on; each ends before the next."""
+        head = run_number(self.ledger.head() or NO_RUN)
+        for zombie in [one for one in self.zombies if one.until <= head]:
+            self.zombies.remove(zombie)
+            zombie.invocation.wake()
+
+    def bury(self) -> None:
+        """End all zombies where they are."""
+        for zombie in self.zombies:
+            zombie.invocation.bury()
+        self.zombies.clear()
+
+    def _watched(self, function: Callable[[], Any]) -> Any:
+        """Call the function so that it can fall asleep, if it may have to."""
+        if self.fault is None or self.fault.kind != "zombie" or self.fault.call < len(self.call_log):
+            return function()
+        self._running = Invocation(function)
+        try:
+            return self._running.play()
+        finally:
+            self._running = None
 
     def _wired_store(self, wire: Wire) -> FakeObjectStore:
         return FakeObjectStore(WiredClient(self.store.s3, wire))
 
+    def _milliseconds(self) -> int:
+        return round(self.now.timestamp() * 1_000)
+
     def _clock(self) -> datetime:
-        self._now += timedelta(milliseconds=1)
-        return self._now
+        self.now += timedelta(milliseconds=1)
+        return self.now
 
     def _new_uuid(self) -> UUID:
         self._uuids += 1
-        return UUID(int=self._uuids)
+        # Ids are shortened to their first half.
+        return UUID(int=self._uuids << 64)
