@@ -106,7 +106,7 @@ def check_books(world: World, lost: Iterable[Row] = ()) -> None:
 def balance_of(world: World) -> Balance:
     """Return the books of all committed runs."""
     totals = world.committed().totals
-    accepted = sum(len(_measurements(message)) for message in _distinct(world.sent))
+    accepted = world.accepted_elsewhere + sum(len(_measurements(message)) for message in _distinct(world.sent))
     return Balance(accepted, totals.measurements, totals.duplicates, totals.quarantined)
 
 

@@ -38,8 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Tell at how many points the analytics were made to crash, over all workers of a parallel run."""
+    """Tell at how many points the analytics were made to crash, and in which ways, over all workers of a parallel run."""
     passed = [dict(report.user_properties) for report in terminalreporter.getreports("passed")]
-    crash_points = sum(properties.get("crash_points", 0) for properties in passed)
-    if crash_points:
-        terminalreporter.write_line(f"crash points: {crash_points} passed")
+    points = [properties["crash_points"] for properties in passed if "crash_points" in properties]
+    if not points:
+        return
+    terminalreporter.write_line(f"crash points: {sum(number for _, _, number in points)} passed")
+    for step in sorted({step for step, _, _ in points}):
+        kinds = sorted((kind, number) for its_step, kind, number in points if its_step == step)
+        told = "; ".join(f"{kind} {number}" for kind, number in kinds)
+        terminalreporter.write_line(f"  {step}: {sum(number for _, number in kinds)} ({told})")

@@ -127,6 +127,8 @@ class World(WorkflowPlayer):
         self.scratch = scratch
         self.queue: list[QueuedMessage] = []
         self.sent: list[QueuedMessage] = []
+        # Measurements in landing objects that came by another way.
+        self.accepted_elsewhere = 0
         self.call_log: list[str] = []
         self.fault: Fault | None = None
         self.execution: Execution | None = None

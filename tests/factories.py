@@ -13,7 +13,7 @@ from chalicelib.ingest.measurement_queue import QueuedMeasurement
 from chalicelib.ingest.queue_messages import QueuedMessage, read_record
 from chalicelib.ingest.readings import Delivery, Reading, parse_reading
 from chalicelib.landing import LandedMeasurement
-from chalicelib.settings import AlertSettings, AnalyticsSettings, load_settings
+from chalicelib.settings import AlertSettings, AnalyticsSettings, Settings, load_settings
 from chalicelib.thermistor import Status, Thermistor
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -50,6 +50,15 @@ def alert_settings(
 
 def analytics_settings(window_minutes: int = 5, history_hours: int = 24) -> AnalyticsSettings:
     return structs.replace(SETTINGS.analytics, window_minutes=window_minutes, history_hours=history_hours)
+
+
+def stage_settings(window_minutes: int = 5, history_hours: int = 24, **archive: int) -> Settings:
+    """Those of a stage that is to be looked at as a whole; `archive` may be smaller than any stage's."""
+    return structs.replace(
+        SETTINGS,
+        analytics=analytics_settings(window_minutes, history_hours),
+        archive=structs.replace(SETTINGS.archive, **archive),
+    )
 
 
 def posted(**fields: Any) -> dict[str, Any]:

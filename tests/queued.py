@@ -1,0 +1,29 @@
+"""What sensors of a stage in memory have sent, and landing objects that are not as they were."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from chalicelib.fields import format_time
+from chalicelib.landing import encode_landing, landing_key
+from tests.crash_harness import World
+from tests.factories import NOW, landed, measurement_fields
+
+
+def measurement(sensor: str, minute: float, temperature: float = 20.0) -> dict[str, Any]:
+    """Return a queued measurement of sensor `<location><number>`, `minute` minutes after half an hour ago."""
+    return measurement_fields(
+        sensor_id=sensor,
+        location_id=sensor[0],
+        temperature=temperature + minute / 7,
+        timestamp=format_time(NOW + timedelta(minutes=minute - 30)),
+    )
+
+
+def damaged_object(world: World, number: int = 0) -> str:
+    """Land three measurements that were sent by nobody else, and lose the end of their object; return its key."""
+    lines = [landed(f"d{one}", "d") for one in range(3)]
+    key = landing_key(world.now, lines, UUID(int=number), is_late=False)
+    world.store.put(key, encode_landing(lines)[:-9])
+    world.accepted_elsewhere += len(lines)
+    return key
