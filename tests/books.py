@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import duckdb
 
-from chalicelib.ingest.buffering import QueuedMessage
+from chalicelib.ingest.queue_messages import QueuedMessage
 from chalicelib.ledger import NO_RUN, Manifest, Part, manifest_key, run_folder, run_number, run_of, state_key
 from tests.crash_harness import World
 from tests.workflow_player import new_quarantine_count

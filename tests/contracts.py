@@ -181,6 +181,29 @@ class ObjectStoreContract:
         assert store.list_keys("b/") == ["b/10", "b/2"]
         assert store.list_keys("nothing") == []
 
+    def test_keys_are_listed_from_behind_another_one(self, store):
+        for number in range(7):
+            store.put(f"b/{number}", b"")
+        store.put("c", b"")
+        assert store.list_keys("b/", after="b/3") == ["b/4", "b/5", "b/6"]
+        assert store.list_keys("b/", after="b/35") == ["b/4", "b/5", "b/6"]
+        assert store.list_keys("b/", after="a") == store.list_keys("b/")
+        assert store.list_keys("b/", after="b/6") == []
+
+    def test_parts_of_an_object_are_read_by_ranges(self, store):
+        store.put("key", b"0123456789")
+        assert store.get_tail("key", 3) == (10, b"789")
+        assert store.get_tail("key", 10) == store.get_tail("key", 1_000) == (10, b"0123456789")
+        assert store.get_range("key", 0, 1) == b"0"
+        assert store.get_range("key", 2, 5) == b"234"
+        assert store.get_range("key", 8, 100) == b"89"
+
+    def test_parts_of_a_missing_object_are_not_found(self, store):
+        with pytest.raises(ObjectNotFoundError, match="no object nothing/here"):
+            store.get_tail("nothing/here", 1)
+        with pytest.raises(ObjectNotFoundError, match="no object nothing/here"):
+            store.get_range("nothing/here", 0, 1)
+
     def test_deleting_takes_many_keys_and_does_not_mind_missing_ones(self, store):
         store.put("a", b"")
         store.put("b", b"")

@@ -15,7 +15,8 @@ from uuid import UUID
 import msgspec
 from botocore.exceptions import ClientError
 
-from chalicelib.ingest.buffering import Buffer, QueuedMessage
+from chalicelib.ingest.buffering import Buffer
+from chalicelib.ingest.queue_messages import DeadLetters, QueuedMessage, read_record
 from chalicelib.landing import LANDING_PREFIX, QUARANTINE_PREFIX
 from chalicelib.ledger import NO_RUN, Manifest, manifest_key, run_folder, run_number
 from tests.contracts import LEDGER_TABLE
@@ -24,7 +25,7 @@ from tests.fake_s3 import FakeObjectStore, FakePaginator
 from tests.fakes import FakeDynamoDb, service_error
 from tests.invocations import GivenUpError, Invocation, ProcessDiedError
 from tests.states_language import Execution, TaskFailedError
-from tests.workflow_player import Process, WorkflowPlayer
+from tests.workflow_player import Process, WorkflowPlayer, new_quarantine_count
 
 # What Step Functions calls it when a process is gone.
 NO_ANSWER = {
@@ -104,10 +105,11 @@ class WiredClient:
     def __init__(self, client: Any, wire: Wire) -> None:
         self._client = client
         self._wire = wire
-        self.exceptions = client.exceptions
 
-    def __getattr__(self, operation: str) -> Callable[..., Any]:
+    def __getattr__(self, operation: str) -> Any:
         method = getattr(self._client, operation)
+        if operation == "exceptions":
+            return method
 
         def call(**arguments: Any) -> Any:
             name = FIRST_WRITE if "IfNoneMatch" in arguments else operation
@@ -119,6 +121,18 @@ class WiredClient:
         return FakePaginator(getattr(self, operation))
 
 
+class DeadLetterQueue:
+    """Takes messages out of sight, with the attributes by which they are known when they are redriven."""
+
+    def __init__(self, messages: list[QueuedMessage]) -> None:
+        self._messages = messages
+
+    def send_message(self, *, QueueUrl: str, MessageBody: str, MessageAttributes: dict[str, dict[str, str]]) -> None:
+        shown = {name: {"stringValue": value["StringValue"]} for name, value in MessageAttributes.items()}
+        record = {"messageId": f"dead-{len(self._messages)}", "body": MessageBody, "messageAttributes": shown}
+        self._messages.append(read_record(record))
+
+
 class World(WorkflowPlayer):
     """Everything that outlives a process: the bucket, the ledger, the queue, an execution, and the time."""
 
@@ -126,6 +140,7 @@ class World(WorkflowPlayer):
         super().__init__(stage_settings(), FakeObjectStore(), FakeDynamoDb({LEDGER_TABLE: "id"}))
         self.scratch = scratch
         self.queue: list[QueuedMessage] = []
+        self.dead_letters: list[QueuedMessage] = []
         self.sent: list[QueuedMessage] = []
         # Measurements in landing objects that came by another way.
         self.accepted_elsewhere = 0
@@ -147,22 +162,29 @@ class World(WorkflowPlayer):
         outcome = repr((self.notifications, self.dynamodb.tables, self.committed_chain()))
         execution = self.execution.position if self.execution else None
         objects = frozenset(self.store.s3.objects.items())
-        return outcome, execution, objects, tuple(self.queue), self.now, self._uuids
+        return outcome, execution, objects, repr((self.queue, self.dead_letters)), self.now, self._uuids
 
     # What the outside does
 
-    def send(self, message_id: str, measurements: list[dict[str, Any]] | str) -> None:
+    def send(self, message_id: str, measurements: list[dict[str, Any]] | str) -> QueuedMessage:
         """Queue a message: accepted measurements, or text that nobody can decode."""
         body = measurements if isinstance(measurements, str) else json.dumps(measurements)
-        message = QueuedMessage(message_id, body, queued_at_ms=self._milliseconds() + len(self.sent))
+        identity = len(self.sent) + 1
+        message = QueuedMessage(message_id, body, identity, queued_at_ms=self._milliseconds() + identity)
         self.sent.append(message)
         self.queue.append(message)
+        return message
 
     def consume(self) -> None:
         """Deliver what is queued as one batch; it stays queued unless consumer and queue part in peace."""
         batch = list(self.queue)
         wire = Wire(self)
-        buffer = Buffer(self._wired_store(wire), self._clock, self._new_uuid)
+        buffer = Buffer(
+            self._wired_store(wire),
+            new_quarantine_count(WiredClient(self.dynamodb, wire)),
+            DeadLetters("dead-letters", WiredClient(DeadLetterQueue(self.dead_letters), wire)),
+            self._clock,
+        )
 
         def forget() -> None:
             self.queue = [message for message in self.queue if message not in batch]
@@ -177,6 +199,11 @@ class World(WorkflowPlayer):
             pass  # the messages become visible again
         except GivenUpError:
             self.consume()
+
+    def redrive(self) -> None:
+        """Move the dead letters back into the queue."""
+        self.queue += self.dead_letters
+        self.dead_letters.clear()
 
     def pass_time(self, duration: timedelta) -> None:
         """Let time pass in which nothing happens."""

@@ -23,15 +23,24 @@ class FakeS3:
         self.objects: dict[str, bytes] = {}
         # What was ever put, for a look at what has been deleted since.
         self.history: dict[str, bytes] = {}
+        # The key and the bytes of every read.
+        self.reads: list[tuple[str, int]] = []
         # Called with (operation of ObjectStore, key) before every access; may raise, or look at what is there.
         self.before: Callable[[str, str], None] = lambda operation, key: None
 
-    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+    def get_object(self, *, Bucket: str, Key: str, Range: str = "bytes=0-") -> dict[str, Any]:
         self.before("get", Key)
         if Key not in self.objects:
             raise NoSuchKey({"Error": {"Code": "NoSuchKey"}}, "GetObject")
-        content = self.objects[Key]
-        return {"Body": SimpleNamespace(read=lambda: content, iter_chunks=lambda _size: [content])}
+        size = len(self.objects[Key])
+        first, last = Range.removeprefix("bytes=").split("-")
+        start, end = (int(first), int(last or size) + 1) if first else (max(size - int(last), 0), size)
+        content = self.objects[Key][start:end]
+        self.reads.append((Key, len(content)))
+        return {
+            "Body": SimpleNamespace(read=lambda: content, iter_chunks=lambda _size: [content]),
+            "ContentRange": f"bytes {start}-{start + len(content) - 1}/{size}",
+        }
 
     def put_object(self, *, Bucket: str, Key: str, Body: Any, IfNoneMatch: str | None = None) -> None:
         self.before("put_first" if IfNoneMatch else "put", Key)
@@ -39,9 +48,12 @@ class FakeS3:
             raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "PutObject")
         self.objects[Key] = self.history[Key] = Body if isinstance(Body, bytes) else Body.read()
 
-    def list_objects_v2(self, *, Bucket: str, Prefix: str, ContinuationToken: str = "") -> dict[str, Any]:
+    def list_objects_v2(
+        self, *, Bucket: str, Prefix: str, StartAfter: str = "", ContinuationToken: str = ""
+    ) -> dict[str, Any]:
         self.before("list_keys", Prefix)
-        keys = sorted(key for key in self.objects if key.startswith(Prefix) and key > ContinuationToken)
+        after = ContinuationToken or StartAfter
+        keys = sorted(key for key in self.objects if key.startswith(Prefix) and key > after)
         page = keys[: self._PAGE]
         truncated = {"NextContinuationToken": page[-1]} if len(keys) > len(page) else {}
         return {"Contents": [{"Key": key} for key in page], "IsTruncated": bool(truncated), **truncated}

@@ -16,6 +16,7 @@ def measurement(sensor: str, minute: float, temperature: float = 20.0) -> dict[s
         sensor_id=sensor,
         location_id=sensor[0],
         temperature=temperature + minute / 7,
+        value=2_000 - temperature,
         timestamp=format_time(NOW + timedelta(minutes=minute - 30)),
     )
 

@@ -137,7 +137,7 @@ def write_duplicates(
     (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0]
     if not rows:
         return previous
-    kept, merged = list(previous), []
+    kept, merged = list(previous), list[Part]()
     # So each row is written a few times at most, and not by every tenth run.
     while len(previous) >= _DUPLICATE_PARTS_MAX and kept and _is_small(kept, rows, merged):
         merged.append(kept.pop())
@@ -171,4 +171,5 @@ def _write_remembered(connection: duckdb.DuckDBPyConnection, store: ObjectStore,
         return []
     connection.execute(f"COPY (FROM remembered {ORDER}) TO '{file}' ({PARQUET})")
     store.upload([(key, file)])
-    return [Part(key, rows, *(format_second(time.replace(tzinfo=UTC)) for time in (first, last)), SHARD)]
+    first, last = (format_second(time.replace(tzinfo=UTC)) for time in (first, last))
+    return [Part(key, rows, first, last, SHARD)]

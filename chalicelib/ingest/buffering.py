@@ -102,8 +102,8 @@ class Buffer:
             self._quarantine_count.set_aside(*written)
         except (BotoCoreError, ClientError) as error:
             failed |= dict.fromkeys(written, error)
-        for key, error in failed.items():
-            logger.warning("message becomes a dead letter instead of %s: %s", key, error)
+        for key, reason in failed.items():
+            logger.warning("message becomes a dead letter instead of %s: %s", key, reason)
         self._dead_letters.send_all(aside[key][0] for key in failed)
         return len(failed)
 

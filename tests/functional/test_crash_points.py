@@ -46,7 +46,8 @@ def third_batch(world: World) -> None:
 
 
 def redelivery(world: World) -> None:
-    """Let the queue deliver again what it still has."""
+    """Let the queue deliver again what it still has, and the dead letters."""
+    world.redrive()
     if world.queue:
         world.consume()
 
