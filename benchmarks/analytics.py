@@ -39,7 +39,6 @@ from chalicelib.analytics.workflow import (
     SqsInput,
     SummaryRequest,
 )
-from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ObjectNotFoundError
 from chalicelib.fields import format_second
 from chalicelib.landing import SHARD, fingerprint
@@ -195,7 +194,7 @@ def run_once(folder: Path, hour: int, dynamodb: Any, store: Any, settings: Setti
     for task in msgspec.json.decode(store.get(plan.locations_key), type=list[LocationTask]):
         reporter.report(ReportRequest(claim.run_id, claim.folder, started_at, claim.scope, task))
     times.append(time.perf_counter())
-    summarizer = Summarizer(settings, store, ledger, BrokenCount("ledger", dynamodb), aside, uuid4)
+    summarizer = Summarizer(settings, store, ledger, uuid4)
     answer = summarizer.summarize(SummaryRequest(claim.run_id, plan.plan_key))
     times.append(time.perf_counter())
     dynamodb.commit(answer.run_id)

@@ -4,13 +4,16 @@ An attempt at a run has a number, one more than the committed run's, and a name 
 protocol that rests on them is described in docs/architecture.md.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct, structs
 
+from chalicelib import broken_count, quarantine_count
+from chalicelib.errors import ServiceUnavailableError
 from chalicelib.object_store import ObjectStore
+from chalicelib.thermistor import StatusLimits
 from chalicelib.validation import decode_json
 
 if TYPE_CHECKING:
@@ -76,8 +79,10 @@ class Manifest(Struct, frozen=True):
     known so far. What committed runs have counted is in the archive, in the parts of the `spool` and in those of the
     `entries`, which the next claims hand over to the archive; `duplicates` are the parts that remember which
     duplicates were counted as such. `archived_through` is the number of the last run of which every row is in the
-    archive. `counts` are the run's, `totals` those of all runs. `broken_sensors` are those latched until the run was
-    summed up, `newly_broken_sensors` those that the run before did not know of. Times are as `format_time` writes
+    archive. `counts` are the run's, `totals` those of all runs; it reported on so many `locations`. `quarantined`
+    objects are set aside as of the run, `broken_sensors` those latched until it was summed up, `newly_broken_sensors`
+    those that the run before did not know of; below the limits a moving average has the status that they are named
+    after. Times are as `format_time` writes
     them; `swept_at` is that of the last claim that looked at all runs, `handed_over_at` and `late_handed_over_at` are
     those of the last entries of current and of past days.
     """
@@ -94,15 +99,24 @@ class Manifest(Struct, frozen=True):
     duplicates: list[Part]
     archived_through: int
     locations_summary_key: str
-    run_summary_key: str
     latest_measurement: str
     counts: Counts
     totals: Counts
     swept_at: str
     handed_over_at: str
     late_handed_over_at: str
+    locations: int = 0
+    quarantined: int = 0
     broken_sensors: int = 0
     newly_broken_sensors: int = 0
+    status_below_celsius: StatusLimits | None = None
+
+
+class Tallies(Struct, frozen=True):
+    """The counters in the ledger's table: the sensors ever latched as broken, and what was set aside."""
+
+    broken_sensors: int
+    quarantine: quarantine_count.QuarantineFigures
 
 
 # No attempt can have this name.
@@ -123,7 +137,6 @@ NO_MANIFEST = Manifest(
     duplicates=[],
     archived_through=0,
     locations_summary_key="",
-    run_summary_key="",
     latest_measurement=_NEVER,
     counts=Counts(),
     totals=Counts(),
@@ -158,6 +171,16 @@ class Ledger:
         """Write the manifest of the run whose folder this is unless it has one, and return the one that it has."""
         key = manifest_key(folder)
         return manifest if self._store.put_first(key, msgspec.json.encode(manifest)) else self._read(key)
+
+    def tallies(self) -> Tallies:
+        """Return what is counted beside runs, as it is now; raises ServiceUnavailableError when throttled."""
+        ids = [*broken_count.COUNTER_IDS, *quarantine_count.COUNTER_IDS]
+        keys = [{"id": {"S": one}} for one in ids]
+        read = self._dynamodb.batch_get_item(RequestItems={self._table_name: {"Keys": keys, "ConsistentRead": True}})
+        if read["UnprocessedKeys"]:
+            raise ServiceUnavailableError("the ledger's table left counters unread, try again")
+        items: dict[str, Any] = {item["id"]["S"]: item for item in read["Responses"].get(self._table_name, [])}
+        return Tallies(broken_count.broken_sensors(items), quarantine_count.quarantine_figures(items))
 
     def _read(self, key: str) -> Manifest:
         return decode_json(self._store.get(key), Manifest, key)

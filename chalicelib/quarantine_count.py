@@ -6,17 +6,15 @@ A marker, written in the counter's own transaction, makes each object count once
 import time
 from collections.abc import Callable
 from random import uniform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
-
-from chalicelib.errors import ServiceUnavailableError
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import TransactWriteItemTypeDef
 
-_SET_ASIDE, _RESTORED = "quarantined", "restored"
+COUNTER_IDS = [_SET_ASIDE, _RESTORED] = ["quarantined", "restored"]
 # Of the 100 items that a transaction takes, one is the counter.
 _MARKERS_MAX = 99
 # Nothing is tried again after that long.
@@ -57,23 +55,6 @@ class QuarantineCount:
     def brought_back(self, key: str, rows: int) -> None:
         """Count an object whose good rows were landed again, once; raises as `set_aside` does."""
         self._count_once([f"restored/{_name(key)}"], _RESTORED, {"object_count": 1, "row_count": rows})
-
-    def read(self) -> QuarantineFigures:
-        """Return the counters as they are now; raises ServiceUnavailableError when throttled."""
-        keys = [{"id": {"S": one}} for one in (_SET_ASIDE, _RESTORED)]
-        read = self._dynamodb.batch_get_item(RequestItems={self._table_name: {"Keys": keys, "ConsistentRead": True}})
-        if read["UnprocessedKeys"]:
-            raise ServiceUnavailableError("the ledger's table left counters unread, try again")
-        found = {item["id"]["S"]: item for item in read["Responses"].get(self._table_name, [])}
-
-        def number(counter: str, attribute: str) -> int:
-            return int(found[counter][attribute]["N"]) if counter in found else 0
-
-        return QuarantineFigures(
-            objects=number(_SET_ASIDE, "object_count"),
-            restored_objects=number(_RESTORED, "object_count"),
-            restored_rows=number(_RESTORED, "row_count"),
-        )
 
     def _count_once(self, marker_ids: list[str], counter: str, amounts: dict[str, int]) -> None:
         """Raise the counter by the amounts for each marker that is not there yet."""
@@ -120,3 +101,16 @@ class QuarantineCount:
 
 def _name(key: str) -> str:
     return key.rpartition("/")[2]
+
+
+def quarantine_figures(items: dict[str, dict[str, Any]]) -> QuarantineFigures:
+    """Return the figures that the counters, COUNTER_IDS, show."""
+
+    def number(counter: str, attribute: str) -> int:
+        return int(items[counter][attribute]["N"]) if counter in items else 0
+
+    return QuarantineFigures(
+        objects=number(_SET_ASIDE, "object_count"),
+        restored_objects=number(_RESTORED, "object_count"),
+        restored_rows=number(_RESTORED, "row_count"),
+    )

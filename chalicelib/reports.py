@@ -8,7 +8,7 @@ locations are gathered with 20 listings instead of 20,000 reads.
 
 from msgspec import Struct
 
-from chalicelib.ledger import Counts
+from chalicelib.ledger import NO_RUN, Counts, Manifest
 from chalicelib.thermistor import StatusLimits
 
 _NOTHING = "none"
@@ -74,12 +74,25 @@ class RunSummary(Struct, frozen=True):
     newly_broken_sensors: int
     broken_sensors: int
     latest_measurement: str
-    status_below_celsius: StatusLimits
+    status_below_celsius: StatusLimits | None
 
 
-def run_summary_key(folder: str, attempt: str) -> str:
-    """Name the summary of a run that one try of the summarizer writes."""
-    return f"{folder}/summaries/{attempt}/run.json"
+def summarize(manifest: Manifest) -> RunSummary:
+    """Return the summary of the run whose manifest this is."""
+    return RunSummary(
+        run_id=manifest.run_id,
+        previous_run_id=None if manifest.previous_run_id == NO_RUN else manifest.previous_run_id,
+        execution=manifest.execution,
+        started_at=manifest.created_at,
+        locations=manifest.locations,
+        counts=manifest.counts,
+        totals=manifest.totals,
+        quarantined=manifest.quarantined,
+        newly_broken_sensors=manifest.newly_broken_sensors,
+        broken_sensors=manifest.broken_sensors,
+        latest_measurement=manifest.latest_measurement,
+        status_below_celsius=manifest.status_below_celsius,
+    )
 
 
 def locations_summary_key(folder: str, attempt: str) -> str:

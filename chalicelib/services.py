@@ -108,8 +108,6 @@ class Services:
             self._settings,
             self._store,
             self._ledger(self._store),
-            self._broken_count,
-            self._quarantine_count,
             uuid4,
         )
 
@@ -137,7 +135,7 @@ class Services:
 
     @cached_property
     def _broken_count(self) -> BrokenCount:
-        return BrokenCount(self.aws.resources.ledger_table, self.aws.dynamodb)
+        return BrokenCount(self.aws.resources.ledger_table)
 
     @cached_property
     def _quarantine_count(self) -> QuarantineCount:

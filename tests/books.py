@@ -16,12 +16,13 @@ import duckdb
 from chalicelib.ingest.queue_messages import QueuedMessage
 from chalicelib.ledger import NO_RUN, Manifest, Part, manifest_key, run_folder, run_number, run_of, state_key
 from tests.crash_harness import World
-from tests.workflow_player import new_quarantine_count
 
 # A location's sensor, and when it measured.
 Key = tuple[str, str, datetime]
 
-_ARCHIVE_NAME = re.compile(r"archive/date=([\d-]+)/(\d{12}-[0-9a-f]{16})_(\d{8}T\d{6}Z)_(\d{8}T\d{6}Z)_0of1_\d+\.parquet")
+_ARCHIVE_NAME = re.compile(
+    r"archive/date=([\d-]+)/(\d{12}-[0-9a-f]{16})_(\d{8}T\d{6}Z)_(\d{8}T\d{6}Z)_0of1_\d+\.parquet"
+)
 
 
 class Row(NamedTuple):
@@ -78,7 +79,7 @@ def named(manifest: Manifest) -> set[str]:
     """Return the keys of all that a reader may follow from a manifest, and of the manifest itself."""
     reports = manifest.reports.values()
     parts = chain(manifest.spool, manifest.duplicates, *(entry.parts for entry in manifest.entries))
-    about = (manifest_key(run_folder(manifest.run_id)), manifest.locations_summary_key, manifest.run_summary_key)
+    about = (manifest_key(run_folder(manifest.run_id)), manifest.locations_summary_key)
     return {*about, *reports, *map(state_key, reports), *(part.key for part in parts)}
 
 
@@ -99,7 +100,7 @@ def check_books(world: World, lost: Iterable[Row] = ()) -> None:
     assert world.landed() == []
     consumed = [key for manifest in world.committed_chain() for key in manifest.landing]
     assert len(consumed) == len(set(consumed))
-    assert len(world.quarantined()) == new_quarantine_count(world.dynamodb).read().objects
+    assert len(world.quarantined()) == world.ledger.tallies().quarantine.objects
     check_remains(world)
 
 

@@ -55,7 +55,7 @@ class Invocation:
     def _run(self) -> None:
         try:
             result = self._function()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is for the caller
+        except BaseException as error:
             self._told.put(lambda error=error: _throw(error))
         else:
             self._told.put(lambda: result)

@@ -18,7 +18,6 @@ from chalicelib.analytics.receiver import Receiver
 from chalicelib.analytics.reporter import Reporter
 from chalicelib.analytics.summarizer import Summarizer
 from chalicelib.analytics.workflow import ClaimRequest, ReceiveRequest, ReportRequest, SummaryRequest
-from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ObjectNotFoundError
 from chalicelib.ledger import Ledger, Manifest
 from chalicelib.object_store import ObjectStore
@@ -48,11 +47,10 @@ class Process:
         self.dynamodb = dynamodb
         self.ledger = Ledger(LEDGER_TABLE, dynamodb, store)
         self.quarantine_count = new_quarantine_count(dynamodb)
-        broken_count = BrokenCount(LEDGER_TABLE, dynamodb)
         self.claimer = Claimer(settings, store, self.ledger, self.quarantine_count, new_uuid, scratch)
         self.receiver = Receiver(settings, store, self.ledger, new_uuid, scratch)
         self.reporter = Reporter(settings.analytics.duckdb_memory_limit_mb, store, new_uuid, scratch)
-        self.summarizer = Summarizer(settings, store, self.ledger, broken_count, self.quarantine_count, new_uuid)
+        self.summarizer = Summarizer(settings, store, self.ledger, new_uuid)
 
     def invoke(self, function: str, payload: Any) -> Any:
         """Call a function as app.py does."""

@@ -160,7 +160,7 @@ def _done_with(manifest: Manifest) -> set[str]:
 
 def _named(manifest: Manifest) -> Iterator[str]:
     """Yield the keys of all that a reader may find from a manifest, and of the manifest itself."""
-    yield from (manifest_key(run_folder(manifest.run_id)), manifest.locations_summary_key, manifest.run_summary_key)
+    yield from (manifest_key(run_folder(manifest.run_id)), manifest.locations_summary_key)
     for report in manifest.reports.values():
         yield from (report, state_key(report))
     for parts in (manifest.spool, manifest.duplicates, *(entry.parts for entry in manifest.entries)):

@@ -12,27 +12,26 @@ import msgspec
 
 from chalicelib.analytics import archive
 from chalicelib.analytics.workflow import Plan, ReportAnswer, RunAnswer, SummaryRequest
-from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ObjectNotFoundError
 from chalicelib.fields import format_time
-from chalicelib.ledger import NO_RUN, Counts, Ledger, Manifest, manifest_key, report_key, short_name
+from chalicelib.ledger import NO_RUN, Counts, Ledger, Manifest, Tallies, manifest_key, report_key, short_name
 from chalicelib.object_store import ObjectStore
-from chalicelib.quarantine_count import QuarantineCount
+from chalicelib.quarantine_count import QuarantineFigures
 from chalicelib.reports import (
     LocationLatest,
     LocationsSummary,
     Outcome,
-    RunSummary,
     locations_summary_key,
     outcomes_prefix,
     read_outcome_key,
-    run_summary_key,
 )
 from chalicelib.settings import Settings
 from chalicelib.validation import decode_json
 
 # The manifest names all reports of a run; an answer has to stay below Step Functions' 256 KiB.
 _REPORTS_LISTED = 100
+# Sensors do not break in a file, and what becomes of it is no part of the books.
+_NO_TALLIES = Tallies(broken_sensors=0, quarantine=QuarantineFigures())
 
 logger = logging.getLogger(__name__)
 
@@ -45,19 +44,15 @@ class Summarizer:
         settings: Settings,
         store: ObjectStore,
         ledger: Ledger,
-        broken_count: BrokenCount,
-        quarantine_count: QuarantineCount,
         new_uuid: Callable[[], UUID],
     ) -> None:
         self._settings = settings
         self._store = store
         self._ledger = ledger
-        self._broken_count = broken_count
-        self._quarantine_count = quarantine_count
         self._new_uuid = new_uuid
 
     def summarize(self, request: SummaryRequest) -> RunAnswer:
-        """Write the run's summaries and its manifest, or take the one that another try has written.
+        """Write the run's latest of every location and its manifest, or take the one that another try has written.
 
         Raises ObjectNotFoundError for a missing reporter, and when other runs have committed meanwhile.
         """
@@ -67,7 +62,7 @@ class Summarizer:
         outcomes = self._outcomes(plan)
         manifest = self._manifest(plan, attempt, previous, outcomes)
         if not claim.is_static:
-            self._write_summaries(manifest, previous, outcomes)
+            self._write_locations(manifest, previous, outcomes)
         written = self._ledger.write_manifest(claim.folder, manifest)
         listed = islice(written.reports.items(), _REPORTS_LISTED) if claim.is_static else ()
         return RunAnswer(
@@ -92,8 +87,8 @@ class Summarizer:
         claim = plan.claim
         refused = {one.key for one in plan.quarantine}
         counts = plan.counts + Counts(late=sum(one.late for one in outcomes.values()))
-        # Sensors do not break in a file, and what becomes of it is no part of the books.
-        broken = 0 if claim.is_static else self._broken_count.read()
+        tallies = _NO_TALLIES if claim.is_static else self._ledger.tallies()
+        aside, broken = tallies.quarantine, tallies.broken_sensors
         handed_over = archive.decide_entries(
             previous, plan.spool, self._settings.archive, claim.run_id, claim.started_at
         )
@@ -113,22 +108,24 @@ class Summarizer:
             duplicates=plan.duplicates,
             archived_through=archive.archived_through(handed_over.spool, entries, claim.run_id),
             locations_summary_key=locations_summary_key(claim.folder, attempt),
-            run_summary_key=run_summary_key(claim.folder, attempt),
             latest_measurement=max(plan.latest_measurement or "", previous.latest_measurement),
             counts=counts,
             totals=previous.totals + counts,
             swept_at=claim.swept_at,
             handed_over_at=handed_over.handed_over_at,
             late_handed_over_at=handed_over.late_handed_over_at,
+            locations=len(outcomes),
+            # The next claim moves and counts what this run refuses.
+            quarantined=aside.objects - aside.restored_objects + len(plan.quarantine),
             broken_sensors=broken,
             newly_broken_sensors=broken - previous.broken_sensors,
+            status_below_celsius=self._settings.status_below_celsius,
         )
 
-    def _write_summaries(self, manifest: Manifest, previous: Manifest, outcomes: dict[str, Outcome]) -> None:
+    def _write_locations(self, manifest: Manifest, previous: Manifest, outcomes: dict[str, Outcome]) -> None:
         latest = self._carried_forward(previous) | {location: one.latest for location, one in outcomes.items()}
         locations = LocationsSummary([latest[location_id] for location_id in sorted(latest)])
         self._store.put(manifest.locations_summary_key, msgspec.json.encode(locations))
-        self._store.put(manifest.run_summary_key, msgspec.json.encode(self._about(manifest, len(outcomes))))
 
     def _carried_forward(self, previous: Manifest) -> dict[str, LocationLatest]:
         if previous.run_id == NO_RUN:
@@ -141,21 +138,3 @@ class Summarizer:
             logger.warning("no latest averages of %s to carry forward", previous.run_id)
             return {}
         return {latest.location_id: latest for latest in decode_json(content, LocationsSummary, key).locations}
-
-    def _about(self, manifest: Manifest, locations: int) -> RunSummary:
-        aside = self._quarantine_count.read()
-        return RunSummary(
-            run_id=manifest.run_id,
-            previous_run_id=None if manifest.previous_run_id == NO_RUN else manifest.previous_run_id,
-            execution=manifest.execution,
-            started_at=manifest.created_at,
-            locations=locations,
-            counts=manifest.counts,
-            totals=manifest.totals,
-            # The next claim moves and counts what this run refuses.
-            quarantined=aside.objects - aside.restored_objects + len(manifest.quarantine),
-            newly_broken_sensors=manifest.newly_broken_sensors,
-            broken_sensors=manifest.broken_sensors,
-            latest_measurement=manifest.latest_measurement,
-            status_below_celsius=self._settings.status_below_celsius,
-        )

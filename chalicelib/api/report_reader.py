@@ -14,7 +14,7 @@ from chalicelib.errors import NotFoundError, ObjectNotFoundError, ServiceUnavail
 from chalicelib.fields import Timestamp
 from chalicelib.ledger import NO_RUN, Ledger, Manifest, run_of
 from chalicelib.object_store import ObjectStore
-from chalicelib.reports import LocationLatest, LocationsSummary, Report
+from chalicelib.reports import LocationLatest, LocationsSummary, Report, summarize
 from chalicelib.thermistor import StatusLimits
 from chalicelib.validation import decode_json
 
@@ -40,7 +40,7 @@ class RunOutline(Struct, frozen=True):
     run_id: str
     previous_run_id: str | None
     started_at: str
-    status_below_celsius: StatusLimits
+    status_below_celsius: StatusLimits | None
 
 
 class ReportReader:
@@ -62,13 +62,13 @@ class ReportReader:
         """
 
         def read(head: str) -> Document:
-            return self._fetch(head, known, lambda: self._manifest_of(head).run_summary_key)
+            if head in known:
+                return Document(head, None)
+            summary = summarize(self._manifest_of(head))
+            shown = summary if allowed is None else msgspec.convert(summary, RunOutline, from_attributes=True)
+            return Document(head, msgspec.json.encode(shown))
 
-        document = self._follow_head(read, None)
-        if allowed is None or document.content is None:
-            return document
-        outline = decode_json(document.content, RunOutline, f"the summary of run {document.run_id}")
-        return Document(document.run_id, msgspec.json.encode(outline))
+        return self._follow_head(read, None)
 
     def locations(self, known: Container[str], allowed: Collection[str] | None) -> Document:
         """Return the latest of every location, or of those `allowed`; of none before the first run."""

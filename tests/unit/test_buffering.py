@@ -17,7 +17,7 @@ from chalicelib.ingest.buffering import Buffer, Buffered
 from chalicelib.ingest.queue_messages import DeadLetters, read_record
 from chalicelib.landing import encode_landing, fingerprint, landing_key, read_landing_key, salvage_landing
 from chalicelib.quarantine_count import QuarantineCount
-from tests.contracts import LEDGER_TABLE
+from tests.contracts import LEDGER_TABLE, tallies
 from tests.factories import DAY, HOUR, MINUTE, NOW, landed, measurement_fields, message, record, to_ms
 from tests.fake_s3 import FakeObjectStore
 from tests.fakes import FakeDynamoDb, FakeSqs, service_error
@@ -45,7 +45,7 @@ def buffer(store, dynamodb, dead_letters):
 
 @pytest.fixture
 def counted(dynamodb):
-    return lambda: QuarantineCount(LEDGER_TABLE, dynamodb).read().objects
+    return lambda: tallies(dynamodb).quarantine.objects
 
 
 def new_buffer(store, dynamodb, dead_letters):

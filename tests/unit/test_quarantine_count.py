@@ -4,43 +4,42 @@ import pytest
 
 from chalicelib.errors import ServiceUnavailableError
 from chalicelib.quarantine_count import QuarantineCount, QuarantineFigures
+from tests.contracts import LEDGER_TABLE, tallies
 from tests.fakes import FakeDynamoDb, service_error
-
-TABLE = "thermonet-dev-analytics-runs"
 
 
 @pytest.fixture
 def dynamodb():
-    return FakeDynamoDb({TABLE: "id"})
+    return FakeDynamoDb({LEDGER_TABLE: "id"})
 
 
 @pytest.fixture
 def count(dynamodb):
-    return QuarantineCount(TABLE, dynamodb, clock=lambda: 1_000_000.5, sleep=lambda _: None)
+    return QuarantineCount(LEDGER_TABLE, dynamodb, clock=lambda: 1_000_000.5, sleep=lambda _: None)
 
 
-def test_nothing_is_in_quarantine_at_first(count):
-    assert count.read() == QuarantineFigures(0, 0, 0)
+def test_nothing_is_in_quarantine_at_first(count, dynamodb):
+    assert tallies(dynamodb).quarantine == QuarantineFigures(0, 0, 0)
 
 
-def test_an_object_counts_once_however_often_it_is_set_aside_and_brought_back(count):
+def test_an_object_counts_once_however_often_it_is_set_aside_and_brought_back(count, dynamodb):
     for _ in range(3):
         count.set_aside("quarantine/a.json")
         count.set_aside("quarantine/b.jsonl.gz")
         count.brought_back("quarantine/b.jsonl.gz", 38)
-    assert count.read() == QuarantineFigures(objects=2, restored_objects=1, restored_rows=38)
+    assert tallies(dynamodb).quarantine == QuarantineFigures(objects=2, restored_objects=1, restored_rows=38)
 
 
-def test_an_object_is_the_same_before_and_after_it_was_moved(count):
+def test_an_object_is_the_same_before_and_after_it_was_moved(count, dynamodb):
     count.set_aside("landing/b.jsonl.gz")
     count.set_aside("quarantine/b.jsonl.gz")
-    assert count.read().objects == 1
+    assert tallies(dynamodb).quarantine.objects == 1
 
 
-def test_an_object_of_which_nothing_was_left_is_brought_back_too(count):
+def test_an_object_of_which_nothing_was_left_is_brought_back_too(count, dynamodb):
     count.set_aside("quarantine/b.jsonl.gz")
     count.brought_back("quarantine/b.jsonl.gz", 0)
-    assert count.read() == QuarantineFigures(objects=1, restored_objects=1, restored_rows=0)
+    assert tallies(dynamodb).quarantine == QuarantineFigures(objects=1, restored_objects=1, restored_rows=0)
 
 
 def test_a_call_that_fails_counts_nothing_and_its_repetition_once(count, dynamodb):
@@ -48,9 +47,9 @@ def test_a_call_that_fails_counts_nothing_and_its_repetition_once(count, dynamod
     with pytest.raises(type(service_error())):
         count.set_aside("quarantine/a.json")
     dynamodb.failing.clear()
-    assert count.read().objects == 0
+    assert tallies(dynamodb).quarantine.objects == 0
     count.set_aside("quarantine/a.json")
-    assert count.read().objects == 1
+    assert tallies(dynamodb).quarantine.objects == 1
 
 
 def test_a_call_whose_answer_is_lost_counts_once_with_its_repetition(count, dynamodb, monkeypatch):
@@ -65,13 +64,13 @@ def test_a_call_whose_answer_is_lost_counts_once_with_its_repetition(count, dyna
         count.brought_back("quarantine/b.jsonl.gz", 38)
     monkeypatch.undo()
     count.brought_back("quarantine/b.jsonl.gz", 38)
-    assert count.read() == QuarantineFigures(objects=0, restored_objects=1, restored_rows=38)
+    assert tallies(dynamodb).quarantine == QuarantineFigures(objects=0, restored_objects=1, restored_rows=38)
 
 
 def test_transactions_that_meet_are_tried_again(count, dynamodb):
     dynamodb.conflicts = 3
     count.set_aside("quarantine/a.json")
-    assert count.read().objects == 1
+    assert tallies(dynamodb).quarantine.objects == 1
 
 
 def test_transactions_that_keep_meeting_are_left_to_whoever_tries_again(count, dynamodb):
@@ -79,30 +78,32 @@ def test_transactions_that_keep_meeting_are_left_to_whoever_tries_again(count, d
     with pytest.raises(dynamodb.exceptions.TransactionCanceledException):
         count.set_aside("quarantine/a.json")
     count.set_aside("quarantine/a.json")
-    assert count.read().objects == 1
+    assert tallies(dynamodb).quarantine.objects == 1
 
 
 def test_a_throttled_count_is_no_smaller_one(count, dynamodb):
     count.set_aside("quarantine/a.json")
     dynamodb.batch_get_max = 1
     with pytest.raises(ServiceUnavailableError, match="left counters unread"):
-        count.read()
+        tallies(dynamodb)
 
 
 def test_the_figures_are_read_in_one_call_that_sees_every_write(count, dynamodb):
     count.set_aside("quarantine/a.json")
     dynamodb.calls.clear()
-    assert count.read().objects == 1
+    assert tallies(dynamodb).quarantine.objects == 1
     assert dynamodb.calls == ["batch_get_item"]
 
 
 def test_markers_expire_and_counters_do_not(count, dynamodb):
     count.set_aside("quarantine/a.json")
     count.brought_back("quarantine/a.json", 1)
-    expiring = {key: item["expires_at"]["N"] for key, item in dynamodb.tables[TABLE].items() if "expires_at" in item}
+    expiring = {
+        key: item["expires_at"]["N"] for key, item in dynamodb.tables[LEDGER_TABLE].items() if "expires_at" in item
+    }
     after_half_a_year = str(1_000_000 + 180 * 86_400)
     assert expiring == {"quarantine/a.json": after_half_a_year, "restored/a.json": after_half_a_year}
-    assert {"quarantined", "restored"} < set(dynamodb.tables[TABLE])
+    assert {"quarantined", "restored"} < set(dynamodb.tables[LEDGER_TABLE])
 
 
 def test_of_two_that_count_at_once_the_second_finds_it_counted(count, dynamodb, monkeypatch):
@@ -110,9 +111,9 @@ def test_of_two_that_count_at_once_the_second_finds_it_counted(count, dynamodb, 
 
     def overtaken_write(**request):
         monkeypatch.undo()
-        QuarantineCount(TABLE, dynamodb).set_aside("quarantine/a.json")
+        QuarantineCount(LEDGER_TABLE, dynamodb).set_aside("quarantine/a.json")
         write(**request)
 
     monkeypatch.setattr(dynamodb, "transact_write_items", overtaken_write)
     count.set_aside("quarantine/a.json")
-    assert count.read().objects == 1
+    assert tallies(dynamodb).quarantine.objects == 1

@@ -9,7 +9,7 @@ from chalicelib.broken_count import BrokenCount
 from chalicelib.errors import ServiceUnavailableError
 from chalicelib.ingest.sensors import Sensor
 from chalicelib.ingest.transactions import WAITS_SECONDS_MAX, Transactions
-from tests.contracts import LEDGER_TABLE, REGISTRY_TABLE, RegistryContract, is_broken, new_registry
+from tests.contracts import LEDGER_TABLE, REGISTRY_TABLE, RegistryContract, is_broken, new_registry, tallies
 from tests.fakes import FakeDynamoDb, service_error
 
 TABLES = {REGISTRY_TABLE: "sensor_id", LEDGER_TABLE: "id"}
@@ -78,7 +78,7 @@ def test_a_latch_whose_answer_was_lost_is_counted_once(dynamodb, monkeypatch):
             registry.latch_all(["a/s"])
     registry.latch_all(["a/s"])
     assert registry.find("a/s").broken
-    assert BrokenCount(LEDGER_TABLE, dynamodb).read() == 1
+    assert tallies(dynamodb).broken_sensors == 1
 
 
 def test_latches_that_meet_on_a_counter_are_tried_again_after_waits(dynamodb):
@@ -86,7 +86,7 @@ def test_latches_that_meet_on_a_counter_are_tried_again_after_waits(dynamodb):
     dynamodb.conflicts = 2
     new_registry(dynamodb, sleep=waits.append).latch_all(["a/s"])
     assert len(waits) == 2
-    assert BrokenCount(LEDGER_TABLE, dynamodb).read() == 1
+    assert tallies(dynamodb).broken_sensors == 1
 
 
 def test_a_latch_that_meets_others_again_and_again_fails_and_has_no_effect(dynamodb):
@@ -100,10 +100,10 @@ def test_a_latch_that_meets_others_again_and_again_fails_and_has_no_effect(dynam
 
 
 def test_sensors_latched_one_by_one_are_counted_over_many_counters(dynamodb):
-    registry, count = new_registry(dynamodb), BrokenCount(LEDGER_TABLE, dynamodb)
+    registry = new_registry(dynamodb)
     for number in range(300):
         registry.latch_all([f"a/{number}"])
-    assert count.read() == 300
+    assert tallies(dynamodb).broken_sensors == 300
     assert len(dynamodb.tables[LEDGER_TABLE]) == 16
     assert dynamodb.calls.count("batch_get_item") == 1
 
@@ -114,7 +114,7 @@ def test_hundreds_of_sensors_are_latched_and_counted_together(dynamodb):
     new_registry(dynamodb).latch_all(f"a/{number}" for number in range(500))
     # Six hold them all, and each learns once which are latched already.
     assert dynamodb.calls == ["transact_write_items"] * 2 * 6
-    assert BrokenCount(LEDGER_TABLE, dynamodb).read() == 500
+    assert tallies(dynamodb).broken_sensors == 500
 
 
 def test_every_wait_is_drawn_anew_so_that_those_who_met_do_not_meet_again(dynamodb):
@@ -125,7 +125,7 @@ def test_every_wait_is_drawn_anew_so_that_those_who_met_do_not_meet_again(dynamo
         return len(drawn)
 
     dynamodb.conflicts = 3
-    Transactions(dynamodb, waits.append, draw).write([BrokenCount(LEDGER_TABLE, dynamodb).add(1)])
+    Transactions(dynamodb, waits.append, draw).write([BrokenCount(LEDGER_TABLE).add(1)])
     assert waits == [1, 2, 3]
     assert drawn == [(0.0, most) for most in WAITS_SECONDS_MAX]
 
@@ -133,7 +133,7 @@ def test_every_wait_is_drawn_anew_so_that_those_who_met_do_not_meet_again(dynamo
 def test_counters_left_unread_are_no_count(dynamodb):
     dynamodb.batch_get_max = 3
     with pytest.raises(ServiceUnavailableError):
-        BrokenCount(LEDGER_TABLE, dynamodb).read()
+        tallies(dynamodb)
 
 
 def test_a_process_that_has_seen_very_many_broken_sensors_still_answers_right(dynamodb, monkeypatch):
@@ -198,7 +198,7 @@ class TestBatches:
             with contextlib.suppress(ClientError):
                 registry.latch_all(broken)
         assert attempts == 3
-        assert BrokenCount(LEDGER_TABLE, dynamodb).read() == 500
+        assert tallies(dynamodb).broken_sensors == 500
 
     def test_a_registration_that_meets_a_transaction_waits_for_it(self, registry, dynamodb, waits):
         dynamodb.conflicts = 2

@@ -6,11 +6,10 @@ import threading
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.broken_count import BrokenCount
 from chalicelib.ingest.registration import RETIRED, Wish
 from chalicelib.ingest.sensors import Sensor
 from chalicelib.settings import LimitSettings
-from tests.contracts import LEDGER_TABLE, REGISTRY_TABLE, new_registry, sensor_counts
+from tests.contracts import LEDGER_TABLE, REGISTRY_TABLE, new_registry, sensor_counts, tallies
 from tests.fakes import FakeDynamoDb
 
 TABLES = {REGISTRY_TABLE: "sensor_id", LEDGER_TABLE: "id"}
@@ -132,7 +131,7 @@ def test_no_interleaving_of_processes_unbreaks_a_sensor_or_miscounts_it(programs
         versions = [item["broken"]["BOOL"] for _, key, item in dynamodb.history if key == sensor]
         assert versions == sorted(versions), "broken went back to working"
         assert not versions or versions[-1] == (sensor in latched)
-    assert BrokenCount(LEDGER_TABLE, dynamodb).read() == len(latched)
+    assert tallies(dynamodb).broken_sensors == len(latched)
     for location_id, count in sensor_counts(dynamodb).items():
         assert count == sum("retired" not in row for key, row in rows.items() if key.startswith(f"{location_id}/"))
     locations = dynamodb.tables[LEDGER_TABLE].get("locations", {"locations": {"N": "0"}})
