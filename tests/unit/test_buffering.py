@@ -49,8 +49,10 @@ def counted(dynamodb):
 
 
 def new_buffer(store, dynamodb, dead_letters):
+    # A microsecond from batch to batch.
+    times = (NOW + number * MINUTE / 60_000_000 for number in itertools.count())
     count = QuarantineCount(LEDGER_TABLE, dynamodb, sleep=lambda _: None)
-    return Buffer(store, count, DeadLetters("dead-letters", dead_letters), lambda: NOW)
+    return Buffer(store, count, DeadLetters("dead-letters", dead_letters), lambda: next(times))
 
 
 def body(*measurements):
