@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -138,7 +139,7 @@ class Triage:
         }
         self._s3.put_object(
             Bucket=self._resources.bucket,
-            Key=f"quarantine/{message['MessageId']}-{digest}.json",
+            Key=f"quarantine/{identity_of(message):016x}-{digest}.json",
             Body=json.dumps(content).encode(),
         )
 
@@ -152,6 +153,14 @@ class Triage:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         answer = self._sqs.get_queue_attributes(QueueUrl=self._resources.dead_letter_queue_url, AttributeNames=names)
         return sum(int(answer["Attributes"][name]) for name in names)
+
+
+def identity_of(message: dict[str, Any]) -> int:
+    """Return the identity (63 bits) by which the consumer knows the message, whatever its message id is by now."""
+    text = message.get("MessageAttributes", {}).get("identity", {}).get("StringValue", "")
+    if re.fullmatch(r"[0-9]{1,19}", text) and int(text) < 2**63:
+        return int(text)
+    return int.from_bytes(hashlib.sha256(message["MessageId"].encode()).digest()[:8], "big") >> 1
 
 
 def describe(body: str) -> str:

@@ -74,7 +74,7 @@ class Buffer:
             for one in measurements:
                 landed[one.timestamp.date() if one.timestamp < late_before else None].append(one)
             if reasons:
-                key = _quarantine_key(message)
+                key = quarantine_key(message)
                 logger.warning("message goes to quarantine as %s: %s", key, reasons[0])
                 aside[key] = message, _quarantined(message, reasons, now)
         self._land(now, landed, messages)
@@ -108,6 +108,12 @@ class Buffer:
         return len(failed)
 
 
+def quarantine_key(message: QueuedMessage) -> str:
+    """Name the message's quarantine object, the same for every delivery of it, by whatever way it comes."""
+    digest = hashlib.sha256(message.body.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{QUARANTINE_PREFIX}{message.identity:016x}-{digest}.json"
+
+
 def _decode(message: QueuedMessage, latest: datetime) -> tuple[list[LandedMeasurement], list[str]]:
     try:
         measurements, reasons = decode_measurements(message.body)
@@ -126,12 +132,6 @@ def _decode(message: QueuedMessage, latest: datetime) -> tuple[list[LandedMeasur
 
 def _queued_at(message: QueuedMessage, now: datetime) -> datetime:
     return now if message.queued_at_ms is None else _EPOCH + timedelta(milliseconds=message.queued_at_ms)
-
-
-def _quarantine_key(message: QueuedMessage) -> str:
-    """Name the message's quarantine object, the same for every delivery of it, by whatever way it comes."""
-    digest = hashlib.sha256(message.body.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{QUARANTINE_PREFIX}{message.identity:016x}-{digest}.json"
 
 
 def _quarantined(message: QueuedMessage, reasons: list[str], now: datetime) -> bytes:

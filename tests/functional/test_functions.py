@@ -59,6 +59,43 @@ def test_a_batch_of_the_queue_lands_and_its_bad_message_is_set_aside(stage):
     assert json.loads(stage.object(key))["body"] == "no json"
 
 
+def test_a_message_is_known_by_what_ingest_gave_it_however_often_and_late_it_comes(stage):
+    stage.post(posted())
+    (message,) = stage.aws("sqs").receive_message(QueueUrl=stage.resources["queue_url"], MessageAttributeNames=["All"])[
+        "Messages"
+    ]
+    for message_id, sent_at_ms in (("m1", "1772366400000"), ("m2", str(1772366400000 + 8 * 86_400_000))):
+        event = sqs_event(message["Body"])
+        event["Records"][0] |= {
+            "messageId": message_id,
+            "attributes": {"SentTimestamp": sent_at_ms},
+            "messageAttributes": {
+                name: {"stringValue": value["StringValue"], "dataType": value["DataType"]}
+                for name, value in message["MessageAttributes"].items()
+            },
+        }
+        stage.lambdas.invoke("buffer_measurements", event)
+    first, again = landed_lines(stage)
+    assert first == again
+    attributes = {name: int(value["StringValue"]) for name, value in message["MessageAttributes"].items()}
+    assert first["delivery"] == attributes["identity"] % 2**31
+    assert first["queued_at_ms"] == attributes["first_queued_at_ms"]
+
+
+@pytest.mark.parametrize("service", ["s3:", "dynamodb:"])
+def test_what_cannot_be_set_aside_becomes_a_dead_letter(stage, aws_calls, service):
+    event = sqs_event("no json")
+    event["Records"][0]["messageAttributes"] = {"identity": {"stringValue": "5", "dataType": "Number"}}
+    aws_calls.fail(service, service_error())
+    stage.lambdas.invoke("buffer_measurements", event)
+    aws_calls.heal()
+    (letter,) = stage.aws("sqs").receive_message(
+        QueueUrl=stage.resources["dead_letter_queue_url"], MessageAttributeNames=["All"]
+    )["Messages"]
+    assert (letter["Body"], letter["MessageAttributes"]["identity"]["StringValue"]) == ("no json", "5")
+    assert letter["MessageAttributes"]["first_queued_at_ms"]["StringValue"] == "1772366400000"
+
+
 def test_a_batch_without_sending_times_lands_too(stage):
     event = sqs_event(json.dumps([measurement_fields()]))
     del event["Records"][0]["attributes"]

@@ -99,4 +99,4 @@ def test_landed_measurements_are_told_with_the_ids_of_their_requests(
     stage.lambdas.invoke("buffer_measurements", event)
     landed = next(record for record in caplog.records if record.message == "landed")
     assert landed.correlation_ids == ["request-1"]
-    assert [landed.landing_key] == stage.keys("landing/")
+    assert landed.landing_keys == stage.keys("landing/")

@@ -77,11 +77,17 @@ def test_a_sensor_of_another_location_has_readings_of_its_own_whatever_its_id(st
 
 
 def test_a_reading_that_breaks_a_rule_is_refused_with_the_name_of_the_field(stage):
-    for field, value in {"value": "2000", "timestamp": ago(hours=25)}.items():
+    for field, value in {"value": "2000", "timestamp": ago(hours=168, seconds=1)}.items():
         response = stage.post(posted(**{field: value}))
         assert_refused(response, 400, f"{field}: ")
         assert response.json_body["Code"] == "BadRequestError"
     assert stage.queued() == []
+
+
+def test_a_reading_of_a_week_ago_is_taken_and_an_older_one_refused(stage):
+    assert stage.post(posted(timestamp=ago(hours=167, minutes=59))).status_code == 200
+    assert_refused(stage.post(posted(timestamp=ago(hours=169))), 400, "timestamp: more than 168 hours old")
+    assert len(stage.queued()) == 1
 
 
 def test_no_body_at_all_is_refused(stage):

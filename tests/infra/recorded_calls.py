@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import boto3
 import pytest
+from botocore.exceptions import BotoCoreError
 from botocore.loaders import create_loader
 from chalice.local import LambdaContext, LambdaEventConverter, RouteMatcher
 from chalice.test import Client
@@ -57,6 +59,7 @@ def recorded_calls() -> Mapping[str, frozenset[Call]]:
             life.read()
             life.miss_objects()
             life.start_runs()
+            life.give_up_on_messages()
             life.fail_behind_readings()
     return {function: frozenset(calls) for function, calls in life.calls.items()}
 
@@ -207,6 +210,13 @@ class _Life:
         first, second = [self.invoke("start_analytics", event)["execution_arn"] for _ in range(2)]
         assert first
         assert second is None
+
+    def give_up_on_messages(self) -> None:
+        """Let a message that can neither be read nor counted become a dead letter."""
+        with self._monkeypatch.context() as monkeypatch:
+            failing = Mock(side_effect=BotoCoreError())
+            monkeypatch.setattr("chalicelib.ingest.buffering.QuarantineCount.set_aside", failing)
+            self.invoke("buffer_measurements", self._events.generate_sqs_event(["neither JSON"]))
 
     def fail_behind_readings(self) -> None:
         """Take queue and topic away: an attempt fails and is forgotten, and an alert's cooldown is given back."""

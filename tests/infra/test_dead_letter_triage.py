@@ -10,7 +10,11 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
+from chalicelib.ingest.buffering import quarantine_key
+from chalicelib.ingest.queue_messages import message_attributes, read_record
 from ops import dead_letter_triage as function
+from tests.factories import message as consumed
+from tests.factories import record
 
 GOOD = '[{"sensor_id":"1"}]'
 NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
@@ -41,6 +45,15 @@ class Account:
         while messages := self.sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages"):
             found += [message["Body"] for message in messages]
         return sorted(found)
+
+    def message_ids(self) -> dict[str, str]:
+        """Return the ids of the dead letters by their bodies, and leave them to be had."""
+        asked = {"MaxNumberOfMessages": 10, "VisibilityTimeout": 0}
+        answer = self.sqs.receive_message(QueueUrl=self.dead_letters_url, **asked)
+        return {message["Body"]: message["MessageId"] for message in answer["Messages"]}
+
+    def keys(self) -> list[str]:
+        return [item["Key"] for item in self.s3.list_objects_v2(Bucket="data").get("Contents", [])]
 
     def set_aside(self) -> list[dict[str, Any]]:
         listed = self.s3.list_objects_v2(Bucket="data").get("Contents", [])
@@ -88,13 +101,50 @@ def test_a_report_counts_by_reason_and_leaves_every_message_to_be_had(account: A
 
 
 def test_redriven_messages_are_in_the_queue_as_they_were(account: Account) -> None:
-    attributes = {"trace": {"DataType": "String", "StringValue": "abc"}}
+    attributes: Any = {
+        **message_attributes(2**63 - 1, 1_772_366_400_000, "request-1"),
+        "trace": {"DataType": "Binary.trace", "BinaryValue": b"\x00\xff"},
+    }
     account.sqs.send_message(QueueUrl=account.dead_letters_url, MessageBody=GOOD, MessageAttributes=attributes)
     report = account.triage("redrive")
     assert (report.examined, report.moved, report.remaining) == (1, 1, 0)
     (message,) = account.sqs.receive_message(QueueUrl=account.queue_url, MessageAttributeNames=["All"])["Messages"]
     assert message["Body"] == GOOD
-    assert message["MessageAttributes"]["trace"]["StringValue"] == "abc"
+    assert message["MessageAttributes"] == attributes
+    assert "identity" in attributes
+
+
+def test_a_message_that_was_dead_for_days_is_redriven_as_the_one_that_it_was(account: Account) -> None:
+    attributes = message_attributes(5, 1_772_366_400_000, None)
+    account.sqs.send_message(QueueUrl=account.dead_letters_url, MessageBody=GOOD, MessageAttributes=attributes)
+    account.triage("redrive")
+    (message,) = account.sqs.receive_message(
+        QueueUrl=account.queue_url, MessageAttributeNames=["All"], AttributeNames=["SentTimestamp"]
+    )["Messages"]
+    eight_days_later = int(message["Attributes"]["SentTimestamp"]) + 8 * 86_400_000
+    texts = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
+    again = read_record(record(message["Body"], message["MessageId"], eight_days_later, **texts))
+    assert (again.identity, again.queued_at_ms) == (5, 1_772_366_400_000)
+
+
+def test_what_is_set_aside_has_the_name_that_the_consumer_gives_it(account: Account) -> None:
+    """So that an object that both write is one, whatever message ids its deliveries had."""
+    account.sqs.send_message(
+        QueueUrl=account.dead_letters_url,
+        MessageBody="rubbish",
+        MessageAttributes=message_attributes(5, None, None) | {"trace": {"DataType": "String", "StringValue": "t"}},
+    )
+    account.bury("more rubbish")
+    message_ids = account.message_ids()
+    account.triage("quarantine")
+    letters = [consumed("rubbish", identity=5), consumed("more rubbish", message_ids["more rubbish"])]
+    assert account.keys() == sorted(map(quarantine_key, letters))
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "five", "9" * 19, "1" * 38])
+def test_an_identity_that_is_none_is_that_of_the_message_id_here_as_at_the_consumer(text: str) -> None:
+    shown = {"MessageId": "m1", "MessageAttributes": {"identity": {"DataType": "String", "StringValue": text}}}
+    assert function.identity_of(shown) == read_record(record("[]", "m1", identity=text)).identity
 
 
 def test_what_is_set_aside_is_in_quarantine_with_the_reason(account: Account) -> None:

@@ -30,6 +30,29 @@ def test_an_object_counts_once_however_often_it_is_set_aside_and_brought_back(co
     assert tallies(dynamodb).quarantine == QuarantineFigures(objects=2, restored_objects=1, restored_rows=38)
 
 
+def test_many_objects_are_counted_in_few_transactions_and_each_once(count, dynamodb):
+    keys = [f"quarantine/{number}.json" for number in range(250)]
+    count.set_aside(*keys[::2])
+    dynamodb.calls.clear()
+    for _ in range(2):
+        count.set_aside(*keys)
+    assert tallies(dynamodb).quarantine.objects == 250
+    # The first three once more, without what was counted; then each finds everything counted.
+    assert dynamodb.calls.count("transact_write_items") == 6 + 3
+
+
+def test_nothing_set_aside_is_no_call(count, dynamodb):
+    count.set_aside()
+    assert dynamodb.calls == []
+
+
+def test_objects_that_meet_another_transaction_are_counted_all_the_same(count, dynamodb):
+    count.set_aside("quarantine/a.json")
+    dynamodb.conflicts = 3
+    count.set_aside("quarantine/a.json", "quarantine/b.json")
+    assert tallies(dynamodb).quarantine.objects == 2
+
+
 def test_an_object_is_the_same_before_and_after_it_was_moved(count, dynamodb):
     count.set_aside("landing/b.jsonl.gz")
     count.set_aside("quarantine/b.jsonl.gz")
