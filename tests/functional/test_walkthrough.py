@@ -9,18 +9,22 @@ import json
 import os
 import random
 import re
+import tempfile
+import time
 import zlib
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import duckdb
+import msgspec
 import pytest
 
-from chalicelib.landing import LANDING_PREFIX
-from chalicelib.ledger import manifest_key, state_key
+from chalicelib.landing import LANDING_PREFIX, read_landing_key
+from chalicelib.ledger import Manifest, run_folder, state_key
 from chalicelib.object_store import ObjectStore
-from chalicelib.reports import latest_prefix, locations_summary_key, run_summary_key
+from chalicelib.reports import outcomes_prefix
 from chalicelib.settings import load_settings
 from ops.project import PROJECT
 from tests.functional.conftest import STAGE, Stage
@@ -33,9 +37,12 @@ BLOCK = re.compile(r"^```(?P<language>\w+) (?P<name>[\w-]+)\n.*?^```$", re.DOTAL
 
 POSTED_AT = datetime(2026, 3, 1, 12, 0, 8, tzinfo=UTC)
 RUN_AT = datetime(2026, 3, 1, 12, 1, tzinfo=UTC)
+NEXT_RUN_AT = datetime(2026, 3, 1, 12, 2, tzinfo=UTC)
 READING = '{"sensor_id":1,"location_id":"a","value":2000,"timestamp":"2026-03-01T12:00:07Z"}'
 MESSAGE_ID = "5fea7756-0ea4-451a-a703-a558b933e274"
 HANDLER_TIMEOUT = timedelta(seconds=20)
+# A landing object is named after its bytes, and how it is compressed is up to the machine's zlib.
+FINGERPRINT = "52a07cc6-8d0b-8f4e-b6a3-1f9e30d2c775"
 
 
 class AppPlayer(WorkflowPlayer):
@@ -53,15 +60,21 @@ class AppPlayer(WorkflowPlayer):
 
 @pytest.fixture
 def fixed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
-    """The stage with a clock that stands still and the same uuids in every run."""
+    """The stage with a clock that stands still and the same chance in every run."""
     chance = random.Random(1)
+    clock = SimpleNamespace(time=POSTED_AT.timestamp, monotonic=time.monotonic)
+    monkeypatch.setattr("chalicelib.services.time", clock)
+    monkeypatch.setattr("chalicelib.services.secrets", SimpleNamespace(randbits=chance.getrandbits))
     monkeypatch.setattr("chalicelib.services._utc_now", lambda: POSTED_AT)
     monkeypatch.setattr("chalicelib.services.uuid4", lambda: UUID(int=chance.getrandbits(128), version=4))
     return stage
 
 
-def test_the_walkthrough_shows_what_a_reading_really_leaves_at_every_stop(fixed, tmp_path):
-    shown = take(fixed) | land(fixed) | report(fixed, tmp_path) | read(fixed)
+def test_the_walkthrough_shows_what_a_reading_really_leaves_at_every_stop(fixed):
+    player = AppPlayer(fixed)
+    shown = take(fixed) | land(fixed) | start(fixed) | run(fixed, player) | archive(fixed, player) | read(fixed, player)
+    unique = read_landing_key(shown["landing-key"]).unique
+    shown = {name: text.replace(unique, FINGERPRINT) for name, text in shown.items()}
     written = DOCUMENT.read_text()
     rendered = BLOCK.sub(lambda block: f"```{block['language']} {block['name']}\n{shown[block['name']]}\n```", written)
     if os.environ.get("THERMONET_WRITE_WALKTHROUGH"):
@@ -100,52 +113,84 @@ def land(stage: Stage) -> dict[str, str]:
     # SQS chooses id and time.
     record = {"messageId": MESSAGE_ID, "receiptHandle": "r", "body": message["Body"]}
     record["attributes"] = {"SentTimestamp": f"{POSTED_AT.timestamp() * 1_000:.0f}"}
+    attributes = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
+    record["messageAttributes"] = {name: {"stringValue": text} for name, text in attributes.items()}
     stage.lambdas.invoke("buffer_measurements", {"Records": [record]})
     (key,) = stage.keys(LANDING_PREFIX)
     return {
         "message": message["Body"],
+        "message-attributes": json.dumps(attributes),
         "landing-key": key,
         "landing-line": gzip.decompress(stage.object(key)).decode().strip(),
     }
 
 
-def report(stage: Stage, folder: Any) -> dict[str, str]:
-    """Let the schedule start a run and play it; return what it leaves in bucket and ledger."""
+def start(stage: Stage) -> dict[str, str]:
+    """Let the schedule start a run; return the execution."""
     stage.lambdas.invoke("start_analytics", SCHEDULED | {"time": f"{RUN_AT:%Y-%m-%dT%H:%M:%SZ}"})
     sfn = stage.aws("stepfunctions")
     (execution,) = sfn.list_executions(stateMachineArn=stage.resources["state_machine_arn"])["executions"]
-    run_id = execution["name"]
     assert json.loads(sfn.describe_execution(executionArn=execution["executionArn"])["input"]) == SQS_INPUT
-    played = AppPlayer(stage).run(run_id, RUN_AT)
-    assert played.passed[-1] == "Reported"
-    manifest = json.loads(stage.object(manifest_key(run_id)))
-    (task,) = json.loads(stage.object(manifest["locations_key"]))
-    state = folder / "state.parquet"
-    state.write_bytes(stage.object(state_key(task["report_key"])))
-    sums = duckdb.sql(f"SELECT to_json(state) FROM read_parquet('{state}') AS state").fetchall()[0][0]
+    return {"execution": pretty({"name": execution["name"], "input": SQS_INPUT})}
+
+
+def run(stage: Stage, player: AppPlayer) -> dict[str, str]:
+    """Play the workflow; return what it leaves in bucket and ledger."""
+    assert player.run(f"{RUN_AT:%Y-%m-%dT%H-%M-%SZ}", RUN_AT).passed[-1] == "Reported"
+    manifest = player.committed()
+    folder, report_key = run_folder(manifest.run_id), manifest.reports["a"]
+    ((task,),) = (json.loads(stage.object(key)) for key in stage.keys("scratch/") if key.endswith("/locations.json"))
+    (plan_key,) = stage.keys(f"{folder}/plans/")
     (head,) = [row for row in rows(stage, "ledger_table") if row["id"] == "head"]
     return {
-        "execution": pretty({"name": run_id, "input": SQS_INPUT}),
+        "claim-key": f"{folder}/claim.json",
+        "claim": pretty(json.loads(stage.object(f"{folder}/claim.json"))),
         "task": pretty(task),
-        "manifest": pretty(manifest),
-        "report-key": task["report_key"],
-        "report": pretty(json.loads(stage.object(task["report_key"]))),
-        "state": pretty(json.loads(sums)),
-        "latest": "\n".join(stage.keys(latest_prefix(run_id))),
-        "locations-summary": pretty(json.loads(stage.object(locations_summary_key(run_id)))),
-        "run-summary": pretty(json.loads(stage.object(run_summary_key(run_id)))),
+        "spool-key": part_of(manifest),
+        "spool-row": pretty(parquet_row(stage, part_of(manifest))),
+        "plan": pretty(json.loads(stage.object(plan_key))),
+        "report-key": report_key,
+        "report": pretty(json.loads(stage.object(report_key))),
+        "state": pretty(parquet_row(stage, state_key(report_key))),
+        "outcome": "\n".join(stage.keys(outcomes_prefix(manifest.run_id))),
+        "locations-summary": pretty(json.loads(stage.object(manifest.locations_summary_key))),
+        "run-summary": pretty(json.loads(stage.object(manifest.run_summary_key))),
+        "manifest": pretty(msgspec.to_builtins(manifest)),
         "head": pretty(head),
     }
 
 
-def read(stage: Stage) -> dict[str, str]:
+def part_of(manifest: Manifest) -> str:
+    """Return the key of the one part that a manifest names."""
+    (part,) = [*manifest.spool, *(part for entry in manifest.entries for part in entry.parts)]
+    return part.key
+
+
+def archive(stage: Stage, player: AppPlayer) -> dict[str, str]:
+    """Play the next run, which has nothing to report; return what the archive has then."""
+    part = part_of(player.committed())
+    player.run(f"{NEXT_RUN_AT:%Y-%m-%dT%H-%M-%SZ}", NEXT_RUN_AT)
+    (key,) = stage.keys("archive/")
+    assert parquet_row(stage, key) == parquet_row(stage, part)
+    return {"archive-key": key}
+
+
+def parquet_row(stage: Stage, key: str) -> Any:
+    """Return the one row of a Parquet file."""
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+        file.write(stage.object(key))
+        file.flush()
+        ((row,),) = duckdb.sql(f"SELECT to_json(one) FROM read_parquet('{file.name}') AS one").fetchall()
+    return json.loads(row)
+
+
+def read(stage: Stage, player: AppPlayer) -> dict[str, str]:
     """Ask for the report twice, as the dashboard does; return request and answer."""
     path = "/locations/a/report"
     first = stage.http.get(path, headers=stage.headers)
     tag = first.headers["ETag"]
     second = stage.http.get(path, headers=stage.headers | {"If-None-Match": tag})
-    (key,) = stage.keys("reports/")
-    assert (first.status_code, first.body) == (200, stage.object(key))
+    assert (first.status_code, first.body) == (200, stage.object(player.committed().reports["a"]))
     assert (second.status_code, second.body) == (304, b"")
     return {
         "read": f"""curl -sw '\\n' -D - -H "$AUTH" $API{path}""",
