@@ -1,14 +1,15 @@
 """A workflow to play, for tests of runs: landing measurements, and what was counted."""
 
 from typing import Any
-from uuid import UUID
+
+from msgspec import structs
 
 from chalicelib.landing import LandedMeasurement, encode_landing, landing_key
 from chalicelib.ledger import Manifest
 from chalicelib.object_store import ObjectStore
 from chalicelib.settings import load_settings
 from tests.contracts import LEDGER_TABLE
-from tests.factories import HOUR, MINUTE, NOW, analytics_settings, landed
+from tests.factories import HOUR, MINUTE, NOW, SETTINGS, analytics_settings, landed
 from tests.fake_s3 import FakeObjectStore
 from tests.fakes import FakeDynamoDb
 from tests.workflow_player import WorkflowPlayer
@@ -16,14 +17,14 @@ from tests.workflow_player import WorkflowPlayer
 
 def new_player(window_minutes: int = 5, history_hours: int = 2) -> WorkflowPlayer:
     """Return a workflow on an empty stage."""
-    settings = analytics_settings(window_minutes, history_hours)
+    settings = structs.replace(SETTINGS, analytics=analytics_settings(window_minutes, history_hours))
     return WorkflowPlayer(settings, FakeObjectStore(), FakeDynamoDb({LEDGER_TABLE: "id"}))
 
 
 def player_on(stage: Any) -> WorkflowPlayer:
     """Return a workflow on the resources of a functional test's stage."""
     store = ObjectStore(stage.resources["bucket"], stage.aws("s3"))
-    return WorkflowPlayer(load_settings("dev").analytics, store, stage.aws("dynamodb"))
+    return WorkflowPlayer(load_settings("dev"), store, stage.aws("dynamodb"))
 
 
 def commit_run(stage: Any, number: int, *measurements: tuple[str, int, float]) -> Manifest:
@@ -39,8 +40,9 @@ def commit_run(stage: Any, number: int, *measurements: tuple[str, int, float]) -
 
 def land(player: WorkflowPlayer, *measurements: LandedMeasurement, number: int = 0) -> str:
     """Put a landing object where the consumer would, `number` minutes after NOW; return its key."""
-    key = landing_key(NOW + number * MINUTE, measurements, UUID(int=number), is_late=False)
-    player.store.put(key, encode_landing(list(measurements)))
+    content = encode_landing(list(measurements))
+    key = landing_key(NOW + number * MINUTE, measurements, content, is_late=False)
+    player.store.put(key, content)
     return key
 
 

@@ -16,13 +16,12 @@ from chalicelib.api import http
 from chalicelib.api.dashboard import AssetQuery
 from chalicelib.api.report_reader import ReportQuery, RunOutline
 from chalicelib.ingest import provisioning, readings
-from chalicelib.landing import encode_landing
 from chalicelib.ledger import Counts
 from chalicelib.thermistor import Coefficients, Status, StatusLimits
 from ops.tokens import mint_token
-from tests.factories import landed, posted
+from tests.factories import posted
 from tests.functional.conftest import SIGNING_KEYS
-from tests.runs import player_on
+from tests.runs import commit_run
 
 DOCUMENT = yaml.load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text(), yaml.CSafeLoader)
 METHODS = {"get", "put", "post", "delete", "patch", "head", "options"}
@@ -262,8 +261,7 @@ SERVED = {
 
 def test_what_runs_have_written_is_served_as_the_document_has_it(stage, subtests):
     stage.post(posted())
-    stage.put_object("landing/1.jsonl.gz", encode_landing([landed()]))
-    player_on(stage).run("run-1", datetime.now(UTC))
+    commit_run(stage, 1, ("a", 0, 20.0))
     for path, schema in SERVED.items():
         with subtests.test(path):
             assert_is(stage.get(path).json_body, schema)

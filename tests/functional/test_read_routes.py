@@ -92,7 +92,7 @@ def test_sensors_that_break_while_nothing_is_measured_are_told_by_the_next_run(s
     while player.run("round", NOW + HOUR).passed[-1] == "Reported":
         pass
     stage.post(posted(value=25_000))
-    assert player.run("nothing", NOW + HOUR).passed[-1] == "NothingToReport"
+    assert player.run("nothing", NOW + HOUR).passed[-1] == "NothingToDo"
     run(("a", 1, 20.0))
     assert broken_in_latest_run(stage) == (1, 1)
 

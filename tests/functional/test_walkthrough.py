@@ -50,7 +50,7 @@ class AppPlayer(WorkflowPlayer):
 
     def __init__(self, stage: Stage) -> None:
         store = ObjectStore(stage.resources["bucket"], stage.aws("s3"))
-        super().__init__(load_settings(STAGE).analytics, store, stage.aws("dynamodb"))
+        super().__init__(load_settings(STAGE), store, stage.aws("dynamodb"))
         self._functions = stage.lambdas
 
     def _invoke(self, parameters: dict[str, Any]) -> Any:
@@ -148,7 +148,8 @@ def run(stage: Stage, player: AppPlayer) -> dict[str, str]:
         "task": pretty(task),
         "spool-key": part_of(manifest),
         "spool-row": pretty(parquet_row(stage, part_of(manifest))),
-        "plan": pretty(json.loads(stage.object(plan_key))),
+        # The claim in it is shown already.
+        "plan": pretty(json.loads(stage.object(plan_key)) | {"claim": "…"}),
         "report-key": report_key,
         "report": pretty(json.loads(stage.object(report_key))),
         "state": pretty(parquet_row(stage, state_key(report_key))),
