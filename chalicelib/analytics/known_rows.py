@@ -100,7 +100,7 @@ SELECT number FROM files ASOF JOIN seconds ON files.first <= seconds.second WHER
 
 def _find(connection: duckdb.DuckDBPyConnection, url: Callable[[str], str], file: _File) -> None:
     """Add a file's rows under keys of `incoming` to `found`: first its keys are read, then what met, if anything."""
-    rows = f"read_parquet('{url(file.key)}', file_row_number = true)"
+    rows = f"read_parquet('{url(file.key)}', file_row_number = true, hive_partitioning = false)"
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE met AS

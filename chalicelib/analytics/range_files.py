@@ -20,6 +20,9 @@ _AHEAD_BYTES = 16 * 1024
 # Enough for the file that is being read; the tails of all would be a lot of memory.
 _TAILS_KEPT = 16
 
+# Most of a thread's time is waiting for S3, which serves as many at once as there are connections.
+_THREADS = 16
+
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -31,6 +34,7 @@ def readable(connection: duckdb.DuckDBPyConnection, store: ObjectStore) -> Itera
     """
     files = _RangeFiles(store)
     connection.register_filesystem(files)
+    connection.execute(f"SET GLOBAL threads = {_THREADS}")
     try:
         yield lambda key: f"{files.protocol}://{key}"
     except duckdb.Error:
@@ -38,6 +42,7 @@ def readable(connection: duckdb.DuckDBPyConnection, store: ObjectStore) -> Itera
             raise files.failures[0] from None
         raise
     finally:
+        connection.execute("RESET GLOBAL threads")
         connection.unregister_filesystem(files.protocol)
 
 
