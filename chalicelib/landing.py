@@ -5,8 +5,9 @@ import gzip
 import hashlib
 import re
 import zlib
+from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import msgspec
@@ -27,6 +28,16 @@ _NAME = re.compile(
     rf"landing/\d{{8}}T\d{{6}}\.\d{{6}}Z_(?P<rows>\d{{1,9}})_(?P<first>{_SECOND})_(?P<last>{_SECOND})"
     rf"_(?P<shard>\d{{1,3}}of\d{{1,3}})(?P<late>_late)?_(?P<unique>[0-9A-Za-z-]+)\.jsonl\.gz"
 )
+
+# What was measured longer than this before it was queued lands apart, lest few rows widen the range of many.
+LATE_AFTER = timedelta(hours=2)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Of gzip, with neither a name nor a time.
+_HEADER = b"\x1f\x8b\x08" + bytes(7)
+
+# For own purposes [RFC 9562].
+_FINGERPRINT_VERSION = 8
 
 _encoder = msgspec.json.Encoder()
 
@@ -71,9 +82,9 @@ def landing_key(now: datetime, measurements: Sequence[LandedMeasurement], conten
 
 
 def fingerprint(content: bytes) -> UUID:
-    """Return the UUID, of the version for own purposes, that holds 122 bits of a hash of the content [RFC 9562]."""
+    """Return the UUID that holds 122 bits of a hash of the content."""
     bits = int.from_bytes(hashlib.blake2b(content, digest_size=16).digest())
-    return UUID(int=bits & ~(0xF << 76) & ~(0b11 << 62) | 8 << 76 | 0b10 << 62)
+    return UUID(int=bits & ~(0xF << 76) & ~(0b11 << 62) | _FINGERPRINT_VERSION << 76 | 0b10 << 62)
 
 
 def read_landing_key(key: str) -> LandingName:
@@ -93,27 +104,51 @@ def encode_landing(measurements: list[LandedMeasurement]) -> bytes:
     return gzip.compress(_encoder.encode_lines(lines), compresslevel=6, mtime=0)
 
 
-def salvage_landing(content: bytes) -> tuple[list[LandedMeasurement], int]:
-    """Decode what can be decoded of a landing object; return it and how many lines cannot, 0 of an undamaged one."""
-    lines, damaged = _unpack(content)
+def landing_objects(measurements: Sequence[LandedMeasurement], now: datetime) -> dict[str, bytes]:
+    """Encode measurements as landing objects, by their keys: the current ones as one, late ones by day (UTC)."""
+    shares: dict[date | None, list[LandedMeasurement]] = defaultdict(list)
+    for one in measurements:
+        queued_at = now if one.queued_at_ms is None else _EPOCH + timedelta(milliseconds=one.queued_at_ms)
+        shares[one.timestamp.date() if one.timestamp < queued_at - LATE_AFTER else None].append(one)
+    objects = {}
+    for day, share in shares.items():
+        content = encode_landing(share)
+        objects[landing_key(now, share, content, is_late=day is not None)] = content
+    return objects
+
+
+def is_whole(content: bytes, name: LandingName) -> bool:
+    """Tell whether an object's bytes are those that were written under its name.
+
+    Where the name holds no fingerprint of them, gzip's own checksum and length have to hold.
+    """
+    if name.unique == str(fingerprint(content)):
+        return True
+    with contextlib.suppress(ValueError):
+        if UUID(name.unique).version == _FINGERPRINT_VERSION:
+            return False
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    with contextlib.suppress(zlib.error):
+        unpacker.decompress(content)
+    return unpacker.eof and not unpacker.unused_data
+
+
+def salvage_landing(content: bytes) -> list[LandedMeasurement]:
+    """Decode the lines of a landing object that are as they were written.
+
+    Of one that was cut short these are the lines before the cut. When something was changed, which gzip's own checksum
+    shows, nobody can tell where, and the result is empty.
+    """
     measurements = []
-    for line in lines.splitlines():
-        try:
+    for line in _unpack(content).splitlines():
+        with contextlib.suppress(msgspec.DecodeError):
             measurements.append(msgspec.json.decode(line, type=LandedMeasurement))
-        except msgspec.DecodeError:
-            damaged += 1
-    return measurements, damaged
+    return measurements
 
 
-def _unpack(content: bytes) -> tuple[bytes, int]:
-    """Return what comes before any damage of a gzip file, and 1 if there is some, else 0."""
-    unpacked = bytearray()
-    # In one piece if it is whole; else byte by byte, since a damaged piece gives nothing of what precedes the damage.
-    for size in (len(content) or 1, 1):
-        unpacker, unpacked = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16), bytearray()
-        with contextlib.suppress(zlib.error):
-            for start in range(0, len(content), size):
-                unpacked += unpacker.decompress(content[start : start + size])
-        if unpacker.eof:
-            return bytes(unpacked), 0
-    return bytes(unpacked), 1
+def _unpack(content: bytes) -> bytes:
+    try:
+        # The header of ten bytes, which nothing of the content depends on, may be damaged.
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(_HEADER + content[len(_HEADER) :])
+    except zlib.error:
+        return b""

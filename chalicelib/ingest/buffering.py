@@ -2,9 +2,8 @@
 
 import hashlib
 import logging
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
@@ -13,14 +12,12 @@ from msgspec import Struct, structs
 from chalicelib.errors import ValidationError
 from chalicelib.fields import CLOCK_SKEW_MAX, format_time, to_milliseconds
 from chalicelib.ingest.queue_messages import DeadLetters, QueuedMessage
-from chalicelib.landing import QUARANTINE_PREFIX, LandedMeasurement, encode_landing, landing_key
+from chalicelib.landing import QUARANTINE_PREFIX, LandedMeasurement, landing_objects
 from chalicelib.measurements import decode_measurements
 from chalicelib.object_store import ObjectStore
 from chalicelib.quarantine_count import QuarantineCount
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# What was measured longer than this before it was queued lands apart, lest few rows widen the range of many.
-_LATE_AFTER = timedelta(hours=2)
 # Of a message's identity, what an INTEGER holds.
 _DELIVERY_BITS = 31
 
@@ -66,13 +63,11 @@ class Buffer:
         same measurements, which a run knows by message and place. What cannot be set aside becomes a dead letter.
         """
         now = self._clock()
-        landed: dict[date | None, list[LandedMeasurement]] = defaultdict(list)
+        landed: list[LandedMeasurement] = []
         aside: dict[str, tuple[QueuedMessage, bytes]] = {}
         for message in messages:
             measurements, reasons = _decode(message, now + CLOCK_SKEW_MAX)
-            late_before = _queued_at(message, now) - _LATE_AFTER
-            for one in measurements:
-                landed[one.timestamp.date() if one.timestamp < late_before else None].append(one)
+            landed += measurements
             if reasons:
                 key = quarantine_key(message)
                 logger.warning("message goes to quarantine as %s: %s", key, reasons[0])
@@ -80,15 +75,10 @@ class Buffer:
         self._land(now, landed, messages)
         # Last and side by side, so that a flood of bad messages never takes good ones to the dead letters.
         lost = self._set_aside(aside)
-        return Buffered(sum(map(len, landed.values())), len(aside) - lost, lost)
+        return Buffered(len(landed), len(aside) - lost, lost)
 
-    def _land(
-        self, now: datetime, landed: Mapping[date | None, list[LandedMeasurement]], messages: list[QueuedMessage]
-    ) -> None:
-        objects = {}
-        for day, rows in landed.items():
-            content = encode_landing(rows)
-            objects[landing_key(now, rows, content, is_late=day is not None)] = content
+    def _land(self, now: datetime, landed: list[LandedMeasurement], messages: list[QueuedMessage]) -> None:
+        objects = landing_objects(landed, now)
         if objects:
             self._store.put_all(objects.items())
             ids = [message.correlation_id for message in messages if message.correlation_id]
@@ -128,10 +118,6 @@ def _decode(message: QueuedMessage, latest: datetime) -> tuple[list[LandedMeasur
         fields = structs.asdict(measurement) | {"timestamp": to_milliseconds(measurement.timestamp)}
         landed.append(LandedMeasurement(**fields, queued_at_ms=message.queued_at_ms, delivery=delivery, place=place))
     return landed, reasons
-
-
-def _queued_at(message: QueuedMessage, now: datetime) -> datetime:
-    return now if message.queued_at_ms is None else _EPOCH + timedelta(milliseconds=message.queued_at_ms)
 
 
 def _quarantined(message: QueuedMessage, reasons: list[str], now: datetime) -> bytes:
