@@ -55,13 +55,14 @@ def load(connection: duckdb.DuckDBPyConnection, folder: Path, store: ObjectStore
         refused += _load_portion(connection, portion)
         for one in portion:
             one.file.unlink()
-    for one in refused:
-        logger.warning("landing object %s goes to quarantine with %d rows: %s", one.key, one.rows, one.reason)
+    for aside in refused:
+        logger.warning("landing object %s goes to quarantine with %d rows: %s", aside.key, aside.rows, aside.reason)
     return refused
 
 
 def _read_names(folder: Path, store: ObjectStore, keys: list[str]) -> tuple[list[_Landed], list[Quarantine]]:
-    landed, refused = [], []
+    landed: list[_Landed] = []
+    refused: list[Quarantine] = []
     for number, key in enumerate(keys):
         try:
             landed.append(_Landed(key, read_landing_key(key), folder / f"{number:06}.jsonl.gz"))
