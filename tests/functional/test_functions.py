@@ -64,11 +64,12 @@ def test_a_message_is_known_by_what_ingest_gave_it_however_often_and_late_it_com
     (message,) = stage.aws("sqs").receive_message(QueueUrl=stage.resources["queue_url"], MessageAttributeNames=["All"])[
         "Messages"
     ]
-    for message_id, sent_at_ms in (("m1", "1772366400000"), ("m2", str(1772366400000 + 8 * 86_400_000))):
+    attributes = {name: int(value["StringValue"]) for name, value in message["MessageAttributes"].items()}
+    for message_id, days in (("m1", 0), ("m2", 8)):
         event = sqs_event(message["Body"])
         event["Records"][0] |= {
             "messageId": message_id,
-            "attributes": {"SentTimestamp": sent_at_ms},
+            "attributes": {"SentTimestamp": str(attributes["first_queued_at_ms"] + days * 86_400_000)},
             "messageAttributes": {
                 name: {"stringValue": value["StringValue"], "dataType": value["DataType"]}
                 for name, value in message["MessageAttributes"].items()
@@ -77,7 +78,6 @@ def test_a_message_is_known_by_what_ingest_gave_it_however_often_and_late_it_com
         stage.lambdas.invoke("buffer_measurements", event)
     first, again = landed_lines(stage)
     assert first == again
-    attributes = {name: int(value["StringValue"]) for name, value in message["MessageAttributes"].items()}
     assert first["delivery"] == attributes["identity"] % 2**31
     assert first["queued_at_ms"] == attributes["first_queued_at_ms"]
 
