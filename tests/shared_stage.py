@@ -127,7 +127,7 @@ class SharedStage:
         )
         settings = structs.replace(app.SETTINGS, limits=limits)
         app.services = Services(settings, aws, on_refused=app.count_refused)
-        self._player = WorkflowPlayer(settings.analytics, self.store, self.dynamodb)
+        self._player = WorkflowPlayer(settings, self.store, self.dynamodb)
         self._routes = RouteMatcher(list(app.app.routes))
         self._contexts: dict[str, Any] = {}
         self.queued: defaultdict[str, list[Any]] = defaultdict(list)
