@@ -106,7 +106,9 @@ class Summarizer:
             spool=handed_over.spool,
             entries=entries,
             duplicates=plan.duplicates,
-            archived_through=archive.archived_through(handed_over.spool, entries, claim.run_id),
+            archived_through=0
+            if claim.is_static
+            else archive.archived_through(handed_over.spool, entries, claim.run_id),
             locations_summary_key=locations_summary_key(claim.folder, attempt),
             latest_measurement=max(plan.latest_measurement or "", previous.latest_measurement),
             counts=counts,
