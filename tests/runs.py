@@ -1,5 +1,6 @@
 """A workflow to play, for tests of runs: landing measurements, and what was counted."""
 
+from datetime import datetime
 from typing import Any
 
 from msgspec import structs
@@ -44,6 +45,14 @@ def land(player: WorkflowPlayer, *measurements: LandedMeasurement, number: int =
     key = landing_key(NOW + number * MINUTE, measurements, content, is_late=False)
     player.store.put(key, content)
     return key
+
+
+def settle(player: WorkflowPlayer, now: datetime = NOW) -> None:
+    """Play rounds without input until one has nothing to do: what is due by now is in the archive then."""
+    for number in range(5):
+        if player.run(f"round-{number}", now).passed[-1] == "NothingToDo":
+            return
+    raise AssertionError("rounds without input never come to rest")
 
 
 def counts(player: WorkflowPlayer) -> dict[str, int]:

@@ -14,13 +14,23 @@ from chalicelib.object_store import ObjectStore
 from tests.contracts import LEDGER_TABLE, REGISTRY_TABLE, ObjectStoreContract, RegistryContract, is_broken, new_registry
 from tests.factories import NOW, measurement_fields, posted
 from tests.fakes import service_error
-from tests.runs import player_on
+from tests.runs import player_on, settle
 
 SCHEDULED = {
     "version": "0", "id": "1", "detail-type": "Scheduled Event", "source": "aws.events", "account": "1",
     "time": "2026-03-01T12:00:00Z", "region": "us-east-1", "resources": [], "detail": {},
 }  # fmt: skip
-RUN = {"run_id": "run-1", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}}
+CLAIM = {"execution": "execution-1", "started_at": "2026-03-01T12:00:00Z", "input": {"source": "SQS"}}
+# Requests that are right, and about nothing that is there.
+RUN = {"run_id": "000000000001-0123456789abcdef"}
+TASK = {"location_id": "a", "increments_key": "scratch/a.parquet", "previous_state_key": None, "counts": {}}
+SCOPE = {"window_minutes": 5, "history_hours": 24}
+REQUESTS = {
+    "claimer": CLAIM,
+    "receiver": {**RUN, "claim_key": "runs/1/claim.json"},
+    "reporter": {**RUN, "folder": "runs/1", "started_at": CLAIM["started_at"], "scope": SCOPE, "task": TASK},
+    "summarizer": {**RUN, "plan_key": "runs/1/plan.json"},
+}
 
 
 def sqs_event(*bodies):
@@ -138,35 +148,49 @@ def test_the_whole_way_from_a_posted_reading_to_a_report(stage):
     answer = stage.post(posted()).json_body
     (message,) = stage.queued()
     stage.lambdas.invoke("buffer_measurements", sqs_event(json.dumps([message])))
-    prepared = stage.lambdas.invoke("receiver", RUN).payload
-    assert (prepared["has_input"], prepared["previous_run_id"], prepared["locations"]) == (True, NO_MANIFEST.run_id, 1)
-    (task,) = json.loads(stage.object(prepared["locations_key"]))
-    reported = stage.lambdas.invoke("reporter", {"run_id": "run-1", "started_at": RUN["started_at"], "task": task})
-    assert reported.payload == {"location_id": "a", "report_key": "reports/location_id=a/run-1.json"}
-    report = json.loads(stage.object(reported.payload["report_key"]))
+    claim = stage.lambdas.invoke("claimer", CLAIM).payload
+    assert (claim["has_work"], claim["previous_run_id"]) == (True, NO_MANIFEST.run_id)
+    run = {"run_id": claim["run_id"]}
+    plan = stage.lambdas.invoke("receiver", {**run, "claim_key": claim["claim_key"]}).payload
+    (task,) = json.loads(stage.object(plan["locations_key"]))
+    request = {**run, "folder": claim["folder"], "started_at": CLAIM["started_at"], "scope": claim["scope"]}
+    reported = stage.lambdas.invoke("reporter", {**request, "task": task}).payload
+    assert reported["location_id"] == "a"
+    report = json.loads(stage.object(reported["report_key"]))
     assert [minute["mean"] for minute in report["minutes"]] == [pytest.approx(answer["temperature"], abs=1e-12)]
     assert report["minutes"][0]["timestamp"] == answer["timestamp"][:17] + "00.000Z"
+    summary = stage.lambdas.invoke("summarizer", {**run, "plan_key": plan["plan_key"]}).payload
+    assert (summary["locations"], summary["counts"]["measurements"]) == (1, 1)
+    manifest = json.loads(stage.object(summary["manifest_key"]))
+    assert manifest["reports"] == {"a": reported["report_key"]}
 
 
-def test_the_receiver_finds_nothing_when_nothing_has_landed(stage):
-    assert stage.lambdas.invoke("receiver", RUN).payload["has_input"] is False
+def test_the_claimer_finds_nothing_to_do_when_nothing_has_landed(stage):
+    assert stage.lambdas.invoke("claimer", CLAIM).payload["has_work"] is False
 
 
-WRONG_PAYLOADS = [{}, [], None, "text", {**RUN, "input": {"source": "FTP"}}, {**RUN, "run_id": "a/b"}]
+WRONG_PAYLOADS = [{}, [], None, "text"]
+WRONG_REQUESTS = [
+    *((function, payload) for function in REQUESTS for payload in WRONG_PAYLOADS),
+    *((function, {**request, "run_id": "a/b"}) for function, request in REQUESTS.items()),
+    ("claimer", {**CLAIM, "execution": "a/b"}),
+    ("claimer", {**CLAIM, "input": {"source": "FTP"}}),
+]
 
 
-@pytest.mark.parametrize("function", ["receiver", "reporter"])
-def test_a_wrong_payload_fails_under_a_name_that_the_workflow_can_tell(stage, subtests, function):
-    for payload in WRONG_PAYLOADS:
-        with subtests.test(payload=payload):
+def test_a_wrong_payload_fails_under_a_name_that_the_workflow_can_tell(stage, subtests):
+    for function, payload in WRONG_REQUESTS:
+        with subtests.test(function, payload=payload):
             with pytest.raises(Exception) as raised:  # noqa: PT011 - the name is what counts
                 stage.lambdas.invoke(function, payload)
             assert type(raised.value).__name__ == "ValidationError"
 
 
 def test_a_missing_input_fails_under_a_name_that_the_workflow_can_tell(stage):
+    static = {**CLAIM, "input": {"source": "S3", "key": "nowhere.csv"}}
+    claim = stage.lambdas.invoke("claimer", static).payload
     with pytest.raises(Exception, match="no object nowhere") as raised:
-        stage.lambdas.invoke("receiver", {**RUN, "input": {"source": "S3", "key": "nowhere.csv"}})
+        stage.lambdas.invoke("receiver", {"run_id": claim["run_id"], "claim_key": claim["claim_key"]})
     assert type(raised.value).__name__ == "ObjectNotFoundError"
 
 
@@ -180,7 +204,7 @@ def test_runs_play_on_real_clients_as_they_do_on_fakes(stage):
         assert overtaken.finish().passed[-1] == "Overtaken"
     assert msgspec.to_builtins(player.committed().totals)["measurements"] == 3
     assert player.reports()["a"].measurements == 3
-    assert player.run("run-4", NOW).passed[-1] == "NothingToReport"
+    settle(player)
     assert stage.keys("landing/") == []
 
 
@@ -221,16 +245,8 @@ class TestObjectStoreOnS3(ObjectStoreContract):
         assert store.list_keys("many/") == [f"many/{number}" for number in range(5)]
 
 
-@pytest.mark.parametrize("function", ["receiver", "reporter"])
+@pytest.mark.parametrize("function", REQUESTS)
 def test_a_failure_of_aws_has_the_one_name_that_the_workflow_retries(stage, aws_calls, function):
     aws_calls.fail("s3:", service_error("SlowDown"))
-    task = {
-        "location_id": "a",
-        "report_key": "reports/location_id=a/run-1.json",
-        "measurements_key": "scratch/a.parquet",
-        "previous_state_key": None,
-        "counts": {},
-    }
-    requests = {"receiver": RUN, "reporter": {"run_id": RUN["run_id"], "started_at": RUN["started_at"], "task": task}}
     with pytest.raises(ServiceUnavailableError):
-        stage.lambdas.invoke(function, requests[function])
+        stage.lambdas.invoke(function, REQUESTS[function])

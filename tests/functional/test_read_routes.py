@@ -9,7 +9,7 @@ from chalicelib.ledger import Counts, manifest_key, run_folder
 from chalicelib.quarantine_count import QuarantineCount
 from tests.contracts import LEDGER_TABLE
 from tests.factories import HOUR, NOW, SETTINGS, posted
-from tests.runs import commit_run, player_on
+from tests.runs import commit_run, player_on, settle
 
 
 @pytest.fixture
@@ -88,9 +88,7 @@ def test_a_run_tells_how_many_sensors_broke_since_the_run_before(stage, run):
 
 def test_sensors_that_break_while_nothing_is_measured_are_told_by_the_next_run(stage, run, player):
     run(("a", 0, 20.0))
-    # Rounds without input hand over to the archive what is due.
-    while player.run("round", NOW + HOUR).passed[-1] == "Reported":
-        pass
+    settle(player, NOW + HOUR)
     stage.post(posted(value=25_000))
     assert player.run("nothing", NOW + HOUR).passed[-1] == "NothingToDo"
     run(("a", 1, 20.0))
