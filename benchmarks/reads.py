@@ -30,9 +30,7 @@ from chalicelib.reports import (
     LocationsSummary,
     Minute,
     Report,
-    RunSummary,
     locations_summary_key,
-    run_summary_key,
 )
 from chalicelib.settings import load_settings
 
@@ -90,23 +88,20 @@ def _written_by_a_run() -> dict[str, Any]:
         Minute(format_time(START + timedelta(minutes=n)), 40, 21.123456, 20.5, 22.25, 21.0123) for n in range(MINUTES)
     ]
     counts = Counts(measurements=1_000_000)
-    limits = load_settings("dev").status_below_celsius
     folder = run_folder(RUN_ID)
-    locations_key, run_key = locations_summary_key(folder, TRY), run_summary_key(folder, TRY)
     manifest = msgspec.structs.replace(
         NO_MANIFEST,
         run_id=RUN_ID,
         reports={name: report_key(folder, name, TRY) for name in names},
+        locations_summary_key=locations_summary_key(folder, TRY),
         counts=counts,
-        locations_summary_key=locations_key,
-        run_summary_key=run_key,
+        totals=counts,
+        status_below_celsius=load_settings("dev").status_below_celsius,
     )
-    run = RunSummary(RUN_ID, None, "2026-03-01T12-00-00Z", TIME, LOCATIONS, counts, counts, 0, 0, 0, TIME, limits)
     return {
         manifest_key(folder): manifest,
         manifest.reports[names[0]]: Report(names[0], RUN_ID, TIME, 5, 25, 1_440 * 40, 0, 0, 0, minutes),
-        locations_key: LocationsSummary([LocationLatest(name, TIME, 21.0123) for name in names]),
-        run_key: run,
+        manifest.locations_summary_key: LocationsSummary([LocationLatest(name, TIME, 21.0123) for name in names]),
     }
 
 

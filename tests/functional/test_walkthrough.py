@@ -155,9 +155,9 @@ def run(stage: Stage, player: AppPlayer) -> dict[str, str]:
         "state": pretty(parquet_row(stage, state_key(report_key))),
         "outcome": "\n".join(stage.keys(outcomes_prefix(manifest.run_id))),
         "locations-summary": pretty(json.loads(stage.object(manifest.locations_summary_key))),
-        "run-summary": pretty(json.loads(stage.object(manifest.run_summary_key))),
         "manifest": pretty(msgspec.to_builtins(manifest)),
         "head": pretty(head),
+        "run-summary": pretty(stage.get("/runs/latest").json_body),
     }
 
 
