@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from typing import Any
-from unittest.mock import Mock
-from uuid import uuid4
 
 import boto3
 import pytest
@@ -22,11 +20,12 @@ from chalicelib.api.tokens import signing_keys_parameter
 from chalicelib.aws import Aws
 from chalicelib.errors import ObjectNotFoundError
 from chalicelib.landing import landing_key
+from chalicelib.ledger import Ledger, run_of
 from chalicelib.object_store import ObjectStore
 from chalicelib.services import Services
 from localcloud.stack import create_resources
 from ops.tokens import mint_token
-from tests.factories import NOW, measurement_fields, posted
+from tests.factories import NOW, landed, measurement_fields, posted
 from tests.infra.rights import REGION, Call, calls_of
 from tests.workflow_player import WorkflowPlayer
 
@@ -59,23 +58,22 @@ def recorded_calls() -> Mapping[str, frozenset[Call]]:
             life.read()
             life.miss_objects()
             life.start_runs()
-            life.give_up_on_messages()
             life.fail_behind_readings()
+            life.fail_behind_the_queue()
     return {function: frozenset(calls) for function, calls in life.calls.items()}
 
 
 class _Player(WorkflowPlayer):
-    """The workflow on the stage, which calls the functions of app.py."""
+    """The workflow on the stage, which calls the functions of app.py, each of them twice: answers can get lost."""
 
     def __init__(self, life: "_Life") -> None:
         services = life.process("workflow")
-        super().__init__(
-            life.app.SETTINGS.analytics, ObjectStore(life.resources.bucket, services.aws.s3), services.aws.dynamodb
-        )
+        super().__init__(life.app.SETTINGS, ObjectStore(life.resources.bucket, services.aws.s3), services.aws.dynamodb)
         self._life = life
 
     def _invoke(self, parameters: dict[str, Any]) -> Any:
         function = parameters["FunctionName"].removeprefix("${").removesuffix("_arn}")
+        self._life.invoke(function, parameters["Payload"])
         return self._life.invoke(function, parameters["Payload"])
 
 
@@ -161,19 +159,24 @@ class _Life:
         self._request(404, "/runs/latest")
 
     def run(self, day: int) -> None:
-        """Buffer a good and an undecodable message beside a damaged object, and run, three days after the day before.
+        """Buffer a measurement, its duplicate and an undecodable message beside a damaged object, and run.
 
-        So long after it nobody remembers what was seen then.
+        A day is one on which a run also does all that the run of the day before has left to do.
         """
-        time = NOW + timedelta(days=3 * (day - 2))
-        good = json.dumps([measurement_fields(timestamp=time.isoformat())])
-        self.invoke("buffer_measurements", self._events.generate_sqs_event([good, "not JSON"]))
-        self._put(landing_key(time, uuid4()), b"damaged")
+        time = NOW + timedelta(days=day - 2)
+        good, again = [json.dumps([measurement_fields(timestamp=time.isoformat(), value=value)]) for value in (1, 2)]
+        for body in (good, again, "not JSON"):
+            event = self._events.generate_sqs_event([body])
+            sent = {"SentTimestamp": f"{time.timestamp() * 1_000:.0f}"}
+            event["Records"][0] |= {"messageId": body, "attributes": sent}
+            self.invoke("buffer_measurements", event)
+        self._put(landing_key(time, [landed(timestamp=time)], b"whole", is_late=False), b"damaged")
         assert self._player.run(f"run-{day}", time).passed[-1] == "Reported"
 
     def run_without_input(self) -> None:
-        """Leave nothing to do but to clean up behind the run before."""
-        assert self._player.run("idle", NOW).passed[-1] == "NothingToReport"
+        """Let a run do what the one before has left to do, and another one find nothing."""
+        for name, last in (("hand over", "Reported"), ("idle", "NothingToDo")):
+            assert self._player.run(name.replace(" ", "-"), NOW).passed[-1] == last
 
     def run_over_a_file(self) -> None:
         """Run over a static input, which has any name."""
@@ -186,23 +189,28 @@ class _Life:
             self._request(200, path)
         self._request(200, "/locations", location="a")
         self._request(200, "/locations/a/report?since=2026-03-01T12:00:00Z")
-        self._request(304, "/locations/a/report", **{"If-None-Match": '"run-2"'})
+        self._request(304, "/locations/a/report", **{"If-None-Match": f'"{run_of(self._report_key)}"'})
         self._request(404, "/locations/nowhere/report")
         self._request(404, "/locations/a/sensors/unheard-of")
 
     def miss_objects(self) -> None:
         """Let objects be gone, as when another run overtakes a reader or a reporter."""
-        self._client("s3").delete_object(Bucket=self.resources.bucket, Key="reports/location_id=a/run-2.json")
+        self._client("s3").delete_object(Bucket=self.resources.bucket, Key=self._report_key)
         self._request(503, "/locations/a/report")
-        task = {
-            "location_id": "a",
-            "report_key": "reports/location_id=a/run-9.json",
-            "measurements_key": "scratch/run-9/0/location_id=a.parquet",
-            "previous_state_key": None,
-            "counts": {},
+        request = {
+            "run_id": "9-f",
+            "folder": "runs/9-f",
+            "started_at": NOW.isoformat(),
+            "scope": {"window_minutes": 5, "history_hours": 24},
+            "task": {
+                "location_id": "a",
+                "increments_key": "scratch/9-f/0/location_id=a.parquet",
+                "previous_state_key": None,
+                "counts": {},
+            },
         }
         with pytest.raises(ObjectNotFoundError):
-            self.invoke("reporter", {"run_id": "run-9", "started_at": NOW.isoformat(), "task": task})
+            self.invoke("reporter", request)
 
     def start_runs(self) -> None:
         """Let the schedule start a run, and none while that one is going."""
@@ -211,19 +219,23 @@ class _Life:
         assert first
         assert second is None
 
-    def give_up_on_messages(self) -> None:
-        """Let a message that can neither be read nor counted become a dead letter."""
-        with self._monkeypatch.context() as monkeypatch:
-            failing = Mock(side_effect=BotoCoreError())
-            monkeypatch.setattr("chalicelib.ingest.buffering.QuarantineCount.set_aside", failing)
-            self.invoke("buffer_measurements", self._events.generate_sqs_event(["neither JSON"]))
-
     def fail_behind_readings(self) -> None:
         """Take queue and topic away: an attempt fails and is forgotten, and an alert's cooldown is given back."""
         self._client("sqs").delete_queue(QueueUrl=self.resources.queue_url)
         self._request(503, "/readings", posted(sensor_id="good", timestamp=datetime.now(UTC).isoformat()))
         self._client("sns").delete_topic(TopicArn=self.resources.topic_arn)
         self._request(200, "/readings", posted(sensor_id="worse", value=25_000))
+
+    def fail_behind_the_queue(self) -> None:
+        """Take the ledger away, so that the consumer cannot set a message aside."""
+        self._client("dynamodb").delete_table(TableName=self.resources.ledger_table)
+        self.invoke("buffer_measurements", self._events.generate_sqs_event(["not JSON"]))
+
+    @property
+    def _report_key(self) -> str:
+        # By clients of its own, since no function asks here.
+        store = ObjectStore(self.resources.bucket, self._client("s3"))
+        return Ledger(self.resources.ledger_table, self._client("dynamodb"), store).committed().reports["a"]
 
     def _put(self, key: str, content: bytes) -> None:
         self._client("s3").put_object(Bucket=self.resources.bucket, Key=key, Body=content)

@@ -23,7 +23,6 @@ KINDS = frozenset(
         "static/*/plans/*",
         "static/*/reports/*",
         "static/*/state/*",
-        "static/*/summaries/*",
         "static/*/manifest.json",
         "scratch/*/locations.json",
         "scratch/*/location_id=*",
