@@ -26,6 +26,7 @@ MODULES = {
     "msgspec": "msgspec",
     "duckdb": "duckdb",
     "pyjwt": "jwt",
+    "fsspec": "fsspec",
 }
 
 # Runs without site-packages and without the environment, so all but the standard library is the package's.

@@ -20,6 +20,7 @@ FUNCTIONS = {
     "app": "api_handler",
     "buffer_measurements": "buffer_measurements",
     "start_analytics": "start_analytics",
+    "claimer": "claimer",
     "receiver": "receiver",
     "reporter": "reporter",
     "summarizer": "summarizer",
@@ -47,10 +48,10 @@ def test_a_reading_is_not_taken_without_a_right_of_the_api(cloud: Cloud, action:
     assert (status, answer["Code"]) == (503, "ServiceUnavailableError")
 
 
-def test_a_run_works_with_all_rights_and_not_without_one_of_the_receiver(cloud: Cloud) -> None:
+def test_a_run_works_with_all_rights_and_not_without_one_of_the_claimer(cloud: Cloud) -> None:
     run_once(cloud, "all-rights")
     with (
-        without_action(cloud, "receiver", "dynamodb:GetItem"),
+        without_action(cloud, "claimer", "dynamodb:GetItem"),
         pytest.raises(LocalCloudError, match="FAILED"),
     ):
         run_once(cloud, "no-head")
@@ -59,11 +60,16 @@ def test_a_run_works_with_all_rights_and_not_without_one_of_the_receiver(cloud: 
 
 @pytest.mark.parametrize(
     ("function", "action"),
-    [("reporter", "s3:PutObject"), ("summarizer", "s3:ListBucket"), ("summarizer", "s3:PutObject")],
+    [
+        ("claimer", "s3:PutObject"),
+        ("receiver", "s3:PutObject"),
+        ("reporter", "s3:PutObject"),
+        ("summarizer", "s3:ListBucket"),
+        ("summarizer", "s3:PutObject"),
+        ("summarizer", "dynamodb:BatchGetItem"),
+    ],
 )
-def test_a_run_does_not_work_without_a_right_of_reporter_or_summarizer(
-    cloud: Cloud, function: str, action: str
-) -> None:
+def test_a_run_does_not_work_without_a_right_of_one_of_its_functions(cloud: Cloud, function: str, action: str) -> None:
     with without_action(cloud, function, action), pytest.raises(LocalCloudError, match="FAILED"):
         run_once(cloud, f"{function}-no-{action}")
 

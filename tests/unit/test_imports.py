@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-HEAVY = {"duckdb", "jwt", "simulator", "localcloud", "ops", "moto"}
+HEAVY = {"duckdb", "fsspec", "jwt", "simulator", "localcloud", "ops", "moto"}
 
 
 def run_python(code: str) -> str:
