@@ -10,7 +10,6 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import BotoCoreError
 from botocore.loaders import create_loader
 from chalice.local import LambdaContext, LambdaEventConverter, RouteMatcher
 from chalice.test import Client
