@@ -27,13 +27,9 @@ from tests.invocations import GivenUpError, Invocation, ProcessDiedError
 from tests.states_language import Execution, TaskFailedError
 from tests.workflow_player import Process, WorkflowPlayer, new_quarantine_count
 
-# What Step Functions calls it when a process is gone.
-NO_ANSWER = {
-    "arn:aws:states:::lambda:invoke": "Lambda.Unknown",
-    "arn:aws:states:::s3:getObject": "States.ItemReaderFailed",
-    "arn:aws:states:::dynamodb:getItem": "States.Timeout",
-    "arn:aws:states:::dynamodb:updateItem": "States.Timeout",
-}
+# What Step Functions calls it when there is no answer in time, and when a process is gone.
+SILENCE = {"arn:aws:states:::s3:getObject": "States.ItemReaderFailed"}
+NO_ANSWER = {**SILENCE, "arn:aws:states:::lambda:invoke": "Lambda.Unknown"}
 # How the log calls a write that may find its key taken.
 FIRST_WRITE = "put_object if new"
 
@@ -96,7 +92,7 @@ class Wire:
         if fault.kind == "error":
             raise service_error("ServiceUnavailable", name)
         self._dead = True
-        raise (ExecutionAbortedError if fault.kind == "abort" else ProcessDiedError)(name)
+        raise self._world.die(ExecutionAbortedError if fault.kind == "abort" else ProcessDiedError, name)
 
 
 class WiredClient:
@@ -112,6 +108,9 @@ class WiredClient:
             return method
 
         def call(**arguments: Any) -> Any:
+            # A client that sends a file again begins it again.
+            if hasattr(arguments.get("Body"), "read"):
+                arguments["Body"] = arguments["Body"].read()
             name = FIRST_WRITE if "IfNoneMatch" in arguments else operation
             return self._wire.call(name, lambda: method(**arguments))
 
@@ -150,6 +149,7 @@ class World(WorkflowPlayer):
         self.zombies: list[Zombie] = []
         self.now = NOW
         self._running: Invocation | None = None
+        self._death: ProcessDiedError | None = None
         self._uuids = 0
 
     def snapshot(self) -> "World":
@@ -259,11 +259,16 @@ class World(WorkflowPlayer):
         except ExecutionAbortedError:
             raise
         except ProcessDiedError as death:
-            raise TaskFailedError(NO_ANSWER[resource], "no answer") from death
+            raise TaskFailedError(NO_ANSWER.get(resource, "States.Timeout"), "no answer") from death
         except GivenUpError as silence:
-            raise TaskFailedError("States.Timeout", "no answer") from silence
+            raise TaskFailedError(SILENCE.get(resource, "States.Timeout"), "no answer") from silence
 
-    # The processes that nobody waits for any more
+    # The processes that are gone, or that nobody waits for any more
+
+    def die(self, death: type[ProcessDiedError], call: str) -> ProcessDiedError:
+        """Note that the process that is at work is gone, and return what ends it."""
+        self._death = death(call)
+        return self._death
 
     def fall_asleep(self, fault: Fault) -> None:
         """Be given up, in a process, and go on only when woken."""
@@ -285,14 +290,19 @@ class World(WorkflowPlayer):
         self.zombies.clear()
 
     def _watched(self, function: Callable[[], Any]) -> Any:
-        """Call the function so that it can fall asleep, if it may have to."""
-        if self.fault is None or self.fault.kind != "zombie" or self.fault.call < len(self.call_log):
-            return function()
-        self._running = Invocation(function)
+        """Call the function so that it can die, or fall asleep if it may have to."""
+        self._running = Invocation(function) if self._may_fall_asleep() else None
         try:
-            return self._running.play()
+            return self._running.play() if self._running else function()
         finally:
             self._running = None
+            # Whatever a dead process makes of its death, such as an error of DuckDB's: nobody hears of it.
+            if death := self._death:
+                self._death = None
+                raise death
+
+    def _may_fall_asleep(self) -> bool:
+        return self.fault is not None and self.fault.kind == "zombie" and self.fault.call >= len(self.call_log)
 
     def _wired_store(self, wire: Wire) -> FakeObjectStore:
         return FakeObjectStore(WiredClient(self.store.s3, wire))

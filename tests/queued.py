@@ -24,7 +24,7 @@ def measurement(sensor: str, minute: float, temperature: float = 20.0) -> dict[s
 def damaged_object(world: World, number: int = 0) -> str:
     """Land three measurements that were sent by nobody else, and lose the end of their object; return its key."""
     lines = [landed(f"d{one}", "d") for one in range(3)]
-    key = landing_key(world.now, lines, UUID(int=number), is_late=False)
+    key = landing_key(NOW, lines, UUID(int=number), is_late=False)
     world.store.put(key, encode_landing(lines)[:-9])
     world.accepted_elsewhere += len(lines)
     return key
