@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from chalicelib.fields import format_time
 from chalicelib.landing import encode_landing, landing_key
@@ -21,10 +20,11 @@ def measurement(sensor: str, minute: float, temperature: float = 20.0) -> dict[s
     )
 
 
-def damaged_object(world: World, number: int = 0) -> str:
+def damaged_object(world: World) -> str:
     """Land three measurements that were sent by nobody else, and lose the end of their object; return its key."""
     lines = [landed(f"d{one}", "d") for one in range(3)]
-    key = landing_key(NOW, lines, UUID(int=number), is_late=False)
-    world.store.put(key, encode_landing(lines)[:-9])
+    content = encode_landing(lines)
+    key = landing_key(NOW, lines, content, is_late=False)
+    world.store.put(key, content[:-9])
     world.accepted_elsewhere += len(lines)
     return key
