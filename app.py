@@ -229,7 +229,9 @@ def task(request_type: type[Any], log_message: str) -> Callable[[Callable[..., A
 @task(workflow.ClaimRequest, "run claimed")
 def claimer(request: workflow.ClaimRequest) -> workflow.ClaimAnswer:
     """Do what the committed run left to do, and claim the next one's input."""
-    return services.claimer.claim(request)
+    answer = services.claimer.claim(request)
+    metrics.count(ArchiveBehindMinutes=round(answer.archive_behind_minutes))
+    return answer
 
 
 @app.lambda_function()

@@ -57,11 +57,12 @@ class Part(Struct, frozen=True):
 
 
 class Entry(Struct, frozen=True):
-    """An archive file that the next claims write from parts of the spool, which its key names the range of."""
+    """An archive file that the next claims write from parts of the spool, and since when."""
 
     key: str
     parts: list[Part]
     rows: int
+    decided_at: str
 
 
 class Quarantine(Struct, frozen=True):

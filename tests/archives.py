@@ -1,6 +1,5 @@
 """Rows of spool and archive, as tests make and read them: tables as a run has them, and whole files."""
 
-import io
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple

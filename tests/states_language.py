@@ -118,7 +118,9 @@ class Execution:
         if comparison == "IsPresent":
             return (self._look_up(choice["Variable"]) is not _MISSING) == value
         compared = self._resolve(value) if comparison.endswith("Path") else value
-        kind = {"String": str, "Boolean": bool}[comparison.removesuffix("Path").removesuffix("Equals")]
+        kind = {"String": str, "Boolean": bool, "Numeric": int | float}[
+            comparison.removesuffix("Path").removesuffix("Equals")
+        ]
         found = self._resolve(choice["Variable"])
         # What is of another type is not equal, and no error.
         return isinstance(found, kind) and found == compared

@@ -161,7 +161,12 @@ def decide_entries(
         taken += past
         late_handed_over_at = format_time(started_at)
     spool = [part for part in parts if part not in taken]
-    return HandOver(list(_entries(taken, settings.entry_rows, run_id)), spool, handed_over_at, late_handed_over_at)
+    return HandOver(
+        list(_entries(taken, settings.entry_rows, run_id, format_time(started_at))),
+        spool,
+        handed_over_at,
+        late_handed_over_at,
+    )
 
 
 def _day(time: datetime) -> date:
@@ -172,7 +177,7 @@ def _slot(time: datetime, settings: ArchiveSettings) -> int:
     return int(time.timestamp()) // (60 * settings.interval_minutes)
 
 
-def _entries(parts: list[Part], rows_max: int, run_id: str) -> Iterator[Entry]:
+def _entries(parts: list[Part], rows_max: int, run_id: str, decided_at: str) -> Iterator[Entry]:
     """Yield an entry of each day and shard, or several where one would have too many rows."""
     number = 0
     by_day = sorted(parts, key=lambda part: (part.date, part.shard, part.first, part.key))
@@ -180,7 +185,7 @@ def _entries(parts: list[Part], rows_max: int, run_id: str) -> Iterator[Entry]:
         for some in _packed(days_parts, rows_max):
             first, last = min(part.first for part in some), max(part.last for part in some)
             key = f"{ARCHIVE_PREFIX}date={day}/{run_id}_{first}_{last}_{shard}_{number}.parquet"
-            yield Entry(key, some, sum(part.rows for part in some))
+            yield Entry(key, some, sum(part.rows for part in some), decided_at)
             number += 1
 
 

@@ -151,7 +151,14 @@ class Claimer:
         claim_key = f"{folder}/claim.json"
         if has_work:
             self._store.put(claim_key, msgspec.json.encode(claim))
-        return ClaimAnswer(claim.run_id, folder, previous.run_id, claim_key, has_work, claim.scope)
+        behind = _waiting(previous, claim)
+        return ClaimAnswer(claim.run_id, folder, previous.run_id, claim_key, has_work, claim.scope, behind)
+
+
+def _waiting(previous: Manifest, claim: Claim) -> float:
+    """Return the minutes for which the oldest entry that is not in the archive has been decided."""
+    decided_at = min((entry.decided_at for entry in previous.entries if entry.key not in claim.archived), default=None)
+    return (claim.started_at - datetime.fromisoformat(decided_at)) / timedelta(minutes=1) if decided_at else 0.0
 
 
 def _done_with(manifest: Manifest) -> set[str]:

@@ -78,7 +78,7 @@ class Claim(Struct, frozen=True):
 
 
 class ClaimAnswer(Struct, frozen=True):
-    """The claimer's answer, with which the workflow goes on, or not."""
+    """The claimer's answer, with which the workflow goes on, or not; how long the archive has been waiting for rows."""
 
     run_id: str
     folder: str
@@ -86,6 +86,7 @@ class ClaimAnswer(Struct, frozen=True):
     claim_key: str
     has_work: bool
     scope: ReportScope
+    archive_behind_minutes: float
 
 
 class ReceiveRequest(Struct, frozen=True, forbid_unknown_fields=True):

@@ -238,7 +238,9 @@ class TestEntries:
             before = [*spool, *own]
             decided = decide(before, now, handed_over_at, late_handed_over_at, settings(interval, rows_max), number)
             entries += decided.entries
-            assert sorted([*decided.spool, *(one for entry in decided.entries for one in entry.parts)]) == sorted(before)
+            assert sorted([*decided.spool, *(one for entry in decided.entries for one in entry.parts)]) == sorted(
+                before
+            )
             for entry in decided.entries:
                 assert entry.rows == sum(one.rows for one in entry.parts)
                 assert entry.rows <= rows_max or len(entry.parts) == 1
@@ -308,7 +310,6 @@ class TestCarryingOut:
         assert archived_through([part(number=9)], [], run_id(9)) == 8
         assert archived_through([part(number=9)], [waiting], run_id(9)) == 4
         assert archived_through([part(number=1)], [], run_id(9)) == 0
-
 
 
 def test_times_of_any_zone_are_the_utc_that_they_mean():
