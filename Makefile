@@ -39,6 +39,9 @@ provision: setup  ## Make or change the sensors of FILE, a CSV (optional: STAGE,
 sensors: setup  ## Write the sensors of LOCATION as such a CSV (optional: STAGE, OUTPUT, which is the file)
 	@$(BIN)/python -m ops sensors $(or $(STAGE),dev) "$(LOCATION)" $(addprefix --output ,$(OUTPUT))
 
+restore: setup  ## Land the good lines of KEY, a landing object in quarantine, again; without KEY: list (optional: STAGE)
+	@$(BIN)/python -m ops restore --stage $(or $(STAGE),dev) $(KEY)
+
 lint: setup  ## Check style, types, import rules, dead code, sizes, dependencies, and Terraform
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -92,4 +95,4 @@ triage: setup  ## Build the ZIP of the function for dead letters
 clean:  ## Remove everything that is not in the repository
 	rm -rf .venv .venv-cloud .venv-checkov .local out mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup lock run demo cloud local token provision sensors lint audit mutants unit test-fast test bench package plan deploy destroy triage clean
+.PHONY: help setup lock run demo cloud local token provision sensors restore lint audit mutants unit test-fast test bench package plan deploy destroy triage clean

@@ -8,10 +8,11 @@ import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 
 from chalicelib.errors import ValidationError
 from chalicelib.fields import format_second, format_time
@@ -35,9 +36,16 @@ LATE_AFTER = timedelta(hours=2)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Of gzip, with neither a name nor a time.
 _HEADER = b"\x1f\x8b\x08" + bytes(7)
+# To find a flipped bit, each one is one more hash of all.
+_FLIPS_BYTES_MAX = 50_000
 
 # For own purposes [RFC 9562].
 _FINGERPRINT_VERSION = 8
+
+# The last millisecond that a datetime knows.
+_LATEST_MS = 253_402_300_799_999
+# What an INTEGER holds.
+_Index = Annotated[int, Meta(ge=0, lt=2**31)] | None
 
 _encoder = msgspec.json.Encoder()
 
@@ -51,9 +59,9 @@ class LandedMeasurement(Measurement, frozen=True):
     one queued first.
     """
 
-    queued_at_ms: int | None = None
-    delivery: int | None = None
-    place: int | None = None
+    queued_at_ms: Annotated[int, Meta(ge=0, le=_LATEST_MS)] | None = None
+    delivery: _Index = None
+    place: _Index = None
 
 
 class LandingName(Struct, frozen=True):
@@ -81,7 +89,7 @@ def landing_key(now: datetime, measurements: Sequence[LandedMeasurement], conten
     )
 
 
-def fingerprint(content: bytes) -> UUID:
+def fingerprint(content: bytes | bytearray) -> UUID:
     """Return the UUID that holds 122 bits of a hash of the content."""
     bits = int.from_bytes(hashlib.blake2b(content, digest_size=16).digest())
     return UUID(int=bits & ~(0xF << 76) & ~(0b11 << 62) | _FINGERPRINT_VERSION << 76 | 0b10 << 62)
@@ -133,22 +141,43 @@ def is_whole(content: bytes, name: LandingName) -> bool:
     return unpacker.eof and not unpacker.unused_data
 
 
-def salvage_landing(content: bytes) -> list[LandedMeasurement]:
-    """Decode the lines of a landing object that are as they were written.
+def salvage_landing(content: bytes, unique: str = "") -> list[LandedMeasurement]:
+    """Decode the lines of a landing object that are as they were written; `unique` is the end of its name.
 
-    Of one that was cut short these are the lines before the cut. When something was changed, which gzip's own checksum
-    shows, nobody can tell where, and the result is empty.
+    Of one that was cut short these are the lines before the cut. When bits were changed, which gzip's own checksum
+    shows, nobody can tell which lines depend on them; so a single one is searched for by the fingerprint, in objects
+    up to 50 KB for up to half a minute, and without success there are no lines.
     """
+    lines = _unpack(content)
+    if lines is None:
+        lines = _unpack(_flip_back(content, unique)) or b""
     measurements = []
-    for line in _unpack(content).splitlines():
+    for line in lines.splitlines():
         with contextlib.suppress(msgspec.DecodeError):
             measurements.append(msgspec.json.decode(line, type=LandedMeasurement))
     return measurements
 
 
-def _unpack(content: bytes) -> bytes:
+def _unpack(content: bytes) -> bytes | None:
+    """Return what is packed, as far as it goes; None when something was changed."""
+    # The header of ten bytes, which nothing of the content depends on, may be damaged.
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        # The header of ten bytes, which nothing of the content depends on, may be damaged.
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(_HEADER + content[len(_HEADER) :])
+        unpacked = unpacker.decompress(_HEADER + content[len(_HEADER) :])
     except zlib.error:
-        return b""
+        return None
+    # A changed one may run on over its own end, where the length of all that was packed is still to be read.
+    length_at_end = int.from_bytes(content[-4:], "little")
+    is_changed = not unpacker.eof and len(unpacked) / 2 < length_at_end < len(unpacked) * 2
+    return None if is_changed else unpacked
+
+
+def _flip_back(content: bytes, unique: str) -> bytes:
+    """Return the content with that bit flipped with which it has the fingerprint; as it is if there is none."""
+    tried = bytearray(content)
+    for bit in range(8 * len(content) if unique and len(content) <= _FLIPS_BYTES_MAX else 0):
+        tried[bit // 8] ^= 1 << bit % 8
+        if str(fingerprint(tried)) == unique:
+            return bytes(tried)
+        tried[bit // 8] ^= 1 << bit % 8
+    return content

@@ -1,9 +1,10 @@
-"""The operator's command line: `python -m ops plan | deploy | destroy | token | provision | sensors | package | …`."""
+"""The operator's command line: `python -m ops plan | deploy | destroy | token | provision | sensors | restore | …`."""
 
 import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,18 @@ from chalicelib.api.access import ALL_LOCATIONS, Scope
 from chalicelib.api.tokens import SUBJECT_CHARACTERS_MAX
 from chalicelib.errors import ValidationError
 from chalicelib.fields import parse_id
+from chalicelib.object_store import ObjectStore
+from chalicelib.quarantine_count import QuarantineCount
 from ops import deploy
 from ops.exit_codes import OneLineParser, exit_code_of
 from ops.locks import renew_locks
 from ops.packaging import build_package, build_triage
 from ops.project import LOCAL_FOLDER
 from ops.provisioning import provision_file
+from ops.quarantine import list_quarantine, restore
 from ops.runtime import RuntimeChangeError, find_runtime
 from ops.sensor_export import export_sensors
-from ops.stages import find_api_url, find_registry
+from ops.stages import find_api_url, find_resources
 from ops.tokens import KeySource, mint_token, print_token, read_token
 from ops.wheels import Platform, build_wheels
 
@@ -61,7 +65,7 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     token.add_argument("--aws", action="store_true", help="sign for AWS even while a local cloud runs")
     token.set_defaults(command=_token)
 
-    _add_sensor_commands(commands, environment)
+    _add_data_commands(commands, environment)
     package = commands.add_parser("package", help="build the deployment package of a stage")
     package.add_argument("stage")
     package.set_defaults(command=_package)
@@ -74,7 +78,7 @@ def command_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_sensor_commands(commands: Any, environment: Mapping[str, str]) -> None:
+def _add_data_commands(commands: Any, environment: Mapping[str, str]) -> None:
     provision = commands.add_parser("provision", help="make or change the sensors of a CSV file")
     provision.add_argument("file", nargs="?", default="", help="such as sensors.csv")
     provision.add_argument("--stage", default=environment.get("THERMONET_STAGE", "dev"))
@@ -91,7 +95,11 @@ def _add_sensor_commands(commands: Any, environment: Mapping[str, str]) -> None:
     sensors.add_argument("location", help="the location's id")
     sensors.add_argument("--output", type=Path, metavar="FILE.csv", help="where to; without it: standard output")
     sensors.set_defaults(command=_sensors)
-    for command in (provision, sensors):
+    restored = commands.add_parser("restore", help="land the good lines of a landing object in quarantine again")
+    restored.add_argument("key", nargs="?", default="", help="quarantine/…; without it: list what is in quarantine")
+    restored.add_argument("--stage", default=environment.get("THERMONET_STAGE", "dev"))
+    restored.set_defaults(command=_restore)
+    for command in (provision, sensors, restored):
         command.add_argument("--aws", action="store_true", help="go to AWS even while a local cloud runs")
 
 
@@ -143,8 +151,17 @@ def _provision(options: argparse.Namespace, environment: Mapping[str, str]) -> i
 
 def _sensors(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
     location_id = parse_id("location", options.location)
-    table, make_client = find_registry(options.stage, environment, use_aws=options.aws)
-    return export_sensors(table, make_client("dynamodb"), location_id, options.output)
+    resources, make_client = find_resources(options.stage, environment, use_aws=options.aws)
+    return export_sensors(resources.registry_table, make_client("dynamodb"), location_id, options.output)
+
+
+def _restore(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    resources, make_client = find_resources(options.stage, environment, use_aws=options.aws)
+    store = ObjectStore(resources.bucket, make_client("s3"))
+    if not options.key:
+        return list_quarantine(store)
+    count = QuarantineCount(resources.ledger_table, make_client("dynamodb"))
+    return restore(options.key, store, count, datetime.now(UTC))
 
 
 def _package(options: argparse.Namespace, _environment: Mapping[str, str]) -> int:

@@ -27,13 +27,13 @@ def find_api_url(stage: str, *, use_aws: bool) -> str:
         raise ValidationError(f"url: {nothing}: start one with `make cloud`, or give --url") from None
 
 
-def find_registry(stage: str, environment: Mapping[str, str], *, use_aws: bool) -> tuple[str, ClientFactory]:
-    """Return the name of a stage's registry table, and what makes the clients that reach it.
+def find_resources(stage: str, environment: Mapping[str, str], *, use_aws: bool) -> tuple[aws.Resources, ClientFactory]:
+    """Return the names of a stage's resources, and what makes the clients that reach them.
 
     Raises ValidationError when the stage is in neither place, or the shell leads to neither.
     """
     if cloud := local_cloud_of(stage, use_aws=use_aws):
-        return cloud.resources.registry_table, client_factory(cloud.endpoint_url)
+        return cloud.resources, client_factory(cloud.endpoint_url)
     if complaint := leads_to_this_machine(environment):
         raise ValidationError(complaint)
     session: Any = aws_session(environment)
@@ -42,7 +42,7 @@ def find_registry(stage: str, environment: Mapping[str, str], *, use_aws: bool) 
         parameter = ssm.get_parameter(Name=name)["Parameter"]["Value"]
     except ssm.exceptions.ParameterNotFound:
         raise ValidationError(f"parameter {name} does not exist: is the stage deployed?") from None
-    return decode_json(parameter, aws.Resources, f"parameter {name}").registry_table, session.client
+    return decode_json(parameter, aws.Resources, f"parameter {name}"), session.client
 
 
 def aws_session(environment: Mapping[str, str]) -> boto3.Session:

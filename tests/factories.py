@@ -1,5 +1,6 @@
 """Builders of valid values, of which a test names only what it is about."""
 
+import random
 from datetime import UTC, datetime, timedelta
 from types import EllipsisType
 from typing import Any
@@ -127,3 +128,22 @@ def record(body: str, message_id: str = "m1", sent_at_ms: int | None = to_ms(NOW
             for name, value in attributes.items()
         },
     }
+
+
+def forty_rows() -> list[LandedMeasurement]:
+    """Measurements of one message, one of each sensor, that pack badly."""
+    chance = random.Random(5)
+    return [
+        structs.replace(
+            landed(f"sensor-{number}", temperature=chance.uniform(-20, 90), timestamp=NOW + number * MINUTE / 60),
+            delivery=1_234_567_890,
+            place=number,
+        )
+        for number in range(40)
+    ]
+
+
+def flip(content: bytes, bit: int) -> bytes:
+    """Return the content with one other bit."""
+    byte = bit // 8
+    return content[:byte] + bytes([content[byte] ^ 1 << bit % 8]) + content[byte + 1 :]

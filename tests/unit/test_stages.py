@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from chalicelib.errors import ValidationError
-from ops.stages import find_api_url, find_registry
+from ops.stages import find_api_url, find_resources
 
 
 def test_the_address_is_the_local_clouds_or_what_chalice_has_noted_or_asked_for(monkeypatch, tmp_path):
@@ -27,14 +27,14 @@ def test_the_address_is_the_local_clouds_or_what_chalice_has_noted_or_asked_for(
         assert find_api_url(stage, use_aws=use_aws) == "https://aws"
 
 
-def test_the_registry_is_the_local_clouds_where_it_has_the_stage(monkeypatch):
-    resources = SimpleNamespace(registry_table="local")
+def test_the_resources_are_the_local_clouds_where_it_has_the_stage(monkeypatch):
+    resources = object()
     cloud = SimpleNamespace(stage="dev", endpoint_url="http://127.0.0.1:9", resources=resources)
     monkeypatch.setattr("ops.stages.find_cloud", lambda: cloud)
-    table, make_client = find_registry("dev", {}, use_aws=False)
-    assert (table, make_client("dynamodb").meta.endpoint_url) == ("local", "http://127.0.0.1:9")
+    found, make_client = find_resources("dev", {}, use_aws=False)
+    assert (found, make_client("dynamodb").meta.endpoint_url) == (resources, "http://127.0.0.1:9")
 
 
-def test_what_is_left_of_a_local_cloud_in_a_shell_is_no_way_to_a_registry_on_aws():
+def test_what_is_left_of_a_local_cloud_in_a_shell_is_no_way_to_resources_on_aws():
     with pytest.raises(ValidationError, match="`unset AWS_ENDPOINT_URL`"):
-        find_registry("dev", {"AWS_ENDPOINT_URL": "http://localhost:4566"}, use_aws=True)
+        find_resources("dev", {"AWS_ENDPOINT_URL": "http://localhost:4566"}, use_aws=True)
