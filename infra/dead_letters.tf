@@ -14,6 +14,7 @@ module "dead_letter_triage" {
     DEAD_LETTER_QUEUE_URL = aws_sqs_queue.dead_letters.url
     QUEUE_URL             = aws_sqs_queue.measurements.url
     BUCKET                = aws_s3_bucket.data.id
+    LEDGER_TABLE          = aws_dynamodb_table.analytics_runs.name
   }
 
   policy_statements = [
@@ -36,6 +37,11 @@ module "dead_letter_triage" {
       sid       = "SetAside"
       actions   = ["s3:PutObject"]
       resources = ["${aws_s3_bucket.data.arn}/quarantine/*"]
+    },
+    {
+      sid       = "Count"
+      actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
+      resources = [aws_dynamodb_table.analytics_runs.arn]
     },
   ]
 }

@@ -30,6 +30,8 @@ _RECEIVED_AT_ONCE = 10
 _INVISIBLE_SECONDS = 320
 # What is left of a call's time when it stops to take more messages.
 _RESERVE_MS = 10_000
+# How long an object that was set aside is known as counted: no message is half as old.
+_MARKER_SECONDS = 180 * 24 * 3_600
 
 
 class TriageError(Exception):
@@ -38,11 +40,12 @@ class TriageError(Exception):
 
 @dataclass(frozen=True)
 class Resources:
-    """The queues and the bucket: where dead letters are, and where they can go."""
+    """The queues and the bucket: where dead letters are, and where they can go; and the table where that is counted."""
 
     dead_letter_queue_url: str
     queue_url: str
     bucket: str
+    ledger_table: str
 
 
 @dataclass
@@ -60,10 +63,13 @@ class Report:
 class Triage:
     """Works through a dead-letter queue; `new_time` tells the time, clients are boto3's."""
 
-    def __init__(self, resources: Resources, sqs: Any, s3: Any, new_time: Callable[[], datetime]) -> None:
+    def __init__(
+        self, resources: Resources, sqs: Any, s3: Any, dynamodb: Any, new_time: Callable[[], datetime]
+    ) -> None:
         self._resources = resources
         self._sqs = sqs
         self._s3 = s3
+        self._dynamodb = dynamodb
         self._new_time = new_time
 
     def run(self, action: str, limit: int, remaining_ms: Callable[[], int]) -> Report:
@@ -137,11 +143,29 @@ class Triage:
             .isoformat(timespec="milliseconds")
             .replace("+00:00", "Z"),
         }
-        self._s3.put_object(
-            Bucket=self._resources.bucket,
-            Key=f"quarantine/{identity_of(message):016x}-{digest}.json",
-            Body=json.dumps(content).encode(),
-        )
+        key = f"quarantine/{identity_of(message):016x}-{digest}.json"
+        self._s3.put_object(Bucket=self._resources.bucket, Key=key, Body=json.dumps(content).encode())
+        self._count_once(key)
+
+    def _count_once(self, key: str) -> None:
+        """Count an object in quarantine as the application does, which this function is deployed without."""
+        table, expires_at = self._resources.ledger_table, int(self._new_time().timestamp()) + _MARKER_SECONDS
+        marker = {"id": {"S": key}, "expires_at": {"N": str(expires_at)}}
+        counter = {
+            "Key": {"id": {"S": "quarantined"}},
+            "UpdateExpression": "ADD object_count :one",
+            "ExpressionAttributeValues": {":one": {"N": "1"}},
+        }
+        try:
+            self._dynamodb.transact_write_items(
+                TransactItems=[
+                    {"Put": {"TableName": table, "Item": marker, "ConditionExpression": "attribute_not_exists(id)"}},
+                    {"Update": {"TableName": table, **counter}},
+                ]
+            )
+        except self._dynamodb.exceptions.TransactionCanceledException as canceled:
+            if canceled.response["CancellationReasons"][0]["Code"] != "ConditionalCheckFailed":
+                raise
 
     def _let_go(self, receipt_handles: list[str]) -> None:
         for receipt_handle in receipt_handles:
@@ -197,9 +221,11 @@ def handle(event: Any, context: Any) -> dict[str, Any]:
 
 @cache
 def _triage() -> Triage:
-    return Triage(read_resources(os.environ), boto3.client("sqs"), boto3.client("s3"), lambda: datetime.now(UTC))
+    sqs, s3, dynamodb = (boto3.client(service) for service in ("sqs", "s3", "dynamodb"))
+    return Triage(read_resources(os.environ), sqs, s3, dynamodb, lambda: datetime.now(UTC))
 
 
 def read_resources(environment: Mapping[str, str]) -> Resources:
     """Read the names of the resources from the variables that Terraform sets."""
-    return Resources(environment["DEAD_LETTER_QUEUE_URL"], environment["QUEUE_URL"], environment["BUCKET"])
+    names = ("DEAD_LETTER_QUEUE_URL", "QUEUE_URL", "BUCKET", "LEDGER_TABLE")
+    return Resources(*(environment[name] for name in names))

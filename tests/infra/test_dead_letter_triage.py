@@ -12,6 +12,7 @@ from moto import mock_aws
 
 from chalicelib.ingest.buffering import quarantine_key
 from chalicelib.ingest.queue_messages import message_attributes, read_record
+from chalicelib.quarantine_count import QuarantineCount, quarantine_figures
 from ops import dead_letter_triage as function
 from tests.factories import message as consumed
 from tests.factories import record
@@ -30,14 +31,21 @@ class Account:
         self.queue_url, self.dead_letters_url = (
             self.sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("measurements", "dead-letters")
         )
-        self.resources = function.Resources(self.dead_letters_url, self.queue_url, "data")
+        self.dynamodb = boto3.client("dynamodb", region_name="us-east-1")
+        self.dynamodb.create_table(
+            TableName="runs",
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        self.resources = function.Resources(self.dead_letters_url, self.queue_url, "data", "runs")
 
     def bury(self, *bodies: str) -> None:
         for body in bodies:
             self.sqs.send_message(QueueUrl=self.dead_letters_url, MessageBody=body)
 
     def triage(self, action: str, limit: int = 100, sqs: Any = None) -> Any:
-        triage = function.Triage(self.resources, sqs or self.sqs, self.s3, lambda: NOW)
+        triage = function.Triage(self.resources, sqs or self.sqs, self.s3, self.dynamodb, lambda: NOW)
         return triage.run(action, limit, lambda: 300_000)
 
     def bodies(self, queue_url: str) -> list[str]:
@@ -54,6 +62,12 @@ class Account:
 
     def keys(self) -> list[str]:
         return [item["Key"] for item in self.s3.list_objects_v2(Bucket="data").get("Contents", [])]
+
+    def counted(self) -> int:
+        item = self.dynamodb.get_item(TableName="runs", Key={"id": {"S": "quarantined"}}, ConsistentRead=True).get(
+            "Item"
+        )
+        return int(item["object_count"]["N"]) if item else 0
 
     def set_aside(self) -> list[dict[str, Any]]:
         listed = self.s3.list_objects_v2(Bucket="data").get("Contents", [])
@@ -174,12 +188,32 @@ def test_a_message_that_cannot_be_deleted_is_in_both_places_and_not_in_none(acco
     account.bury(GOOD)
     report = account.triage("quarantine", sqs=Unwilling(account.sqs, "delete_message", 1))
     assert (report.moved, report.failed, report.remaining) == (0, 1, 1)
-    assert len(account.set_aside()) == 1
+    assert (len(account.set_aside()), account.counted()) == (1, 1)
+
+
+def test_what_is_set_aside_counts_once_whoever_did_it_how_often(account: Account) -> None:
+    account.bury("rubbish", "more rubbish")
+    account.triage("quarantine", sqs=Unwilling(account.sqs, "delete_message", 2))
+    assert account.counted() == 2
+    QuarantineCount("runs", account.dynamodb).set_aside(*account.keys())
+    assert account.counted() == 2
+    counted_by_the_application = "quarantine/0000000000000005-of-the-consumer.json"
+    QuarantineCount("runs", account.dynamodb).set_aside(counted_by_the_application)
+    triage = function.Triage(account.resources, account.sqs, account.s3, account.dynamodb, lambda: NOW)
+    triage._count_once(counted_by_the_application)
+    assert account.counted() == 3
+
+
+def test_a_message_that_cannot_be_counted_stays_a_dead_letter(account: Account) -> None:
+    account.bury("rubbish")
+    account.dynamodb.delete_table(TableName="runs")
+    report = account.triage("quarantine")
+    assert (report.moved, report.failed, report.remaining) == (0, 1, 1)
 
 
 def test_no_message_is_taken_when_the_time_is_nearly_up(account: Account) -> None:
     account.bury(GOOD)
-    triage = function.Triage(account.resources, account.sqs, account.s3, lambda: NOW)
+    triage = function.Triage(account.resources, account.sqs, account.s3, account.dynamodb, lambda: NOW)
     assert triage.run("redrive", 10, lambda: 5_000).examined == 0
 
 
