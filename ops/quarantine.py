@@ -48,32 +48,38 @@ def restore(key: str, store: ObjectStore, count: QuarantineCount, now: datetime)
     name = _read_name(file_name)
     content = store.get(key)
     measurements = salvage_landing(content, name.unique if name else "")
-    lost = "an unknown number of" if name is None else max(name.rows - len(measurements), 0)
+    lost = "unknown" if name is None else max(name.rows - len(measurements), 0)
     if not measurements:
-        print(f"{key}: no line of it is known to be as it was written, {lost} lines are lost; it stays where it is")
+        print(f"{key}: no line is known to be as it was written, so that it stays where it is; lines lost: {lost}")
         return 1
-    # Named by when it first landed: a repetition writes the same objects, or what a run knows for redelivered.
-    landed_at = now if name is None else datetime.fromisoformat(file_name.partition("_")[0])
-    objects = landing_objects(measurements, landed_at)
+    objects = landing_objects(measurements, _landed_at(file_name) or now)
     store.put_all(objects.items())
     count.brought_back(key, len(measurements))
     # Last, so that whatever is interrupted is still there to be repeated.
     kept = f"{_RESTORED_PREFIX}{file_name}"
     store.put(kept, content)
     store.delete([] if key == kept else [key])
-    print(f"{key}: {len(measurements)} lines have landed again, {lost} are lost; kept as {kept}", *objects, sep="\n  ")
+    print(f"{kept}: lines landed again: {len(measurements)}, lost: {lost}", *objects, sep="\n  ")
     return 0
 
 
 def _describe(key: str, store: ObjectStore) -> str:
     if not key.endswith(".json"):
         name = _read_name(key.rpartition("/")[2])
-        rows = "an unknown number of" if name is None else name.rows
-        return f"a landing object of {rows} lines; the log of the run that refused it has the reason"
+        lines = "unknown" if name is None else name.rows
+        return f"a landing object, lines: {lines}; the log of the run that refused it has the reason"
     try:
         return "a message: " + "; ".join(msgspec.json.decode(store.get(key), type=Quarantined).reasons)
     except msgspec.DecodeError:
         return "unreadable"
+
+
+def _landed_at(file_name: str) -> datetime | None:
+    """Return when the object first landed, so that a repetition writes the same objects; None if its name tells not."""
+    try:
+        return datetime.strptime(file_name.partition("_")[0], "%Y%m%dT%H%M%S.%f%z")
+    except ValueError:
+        return None
 
 
 def _read_name(file_name: str) -> LandingName | None:

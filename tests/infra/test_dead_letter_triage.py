@@ -64,10 +64,8 @@ class Account:
         return [item["Key"] for item in self.s3.list_objects_v2(Bucket="data").get("Contents", [])]
 
     def counted(self) -> int:
-        item = self.dynamodb.get_item(TableName="runs", Key={"id": {"S": "quarantined"}}, ConsistentRead=True).get(
-            "Item"
-        )
-        return int(item["object_count"]["N"]) if item else 0
+        items = self.dynamodb.scan(TableName="runs", ConsistentRead=True)["Items"]
+        return quarantine_figures({item["id"]["S"]: item for item in items}).objects
 
     def set_aside(self) -> list[dict[str, Any]]:
         listed = self.s3.list_objects_v2(Bucket="data").get("Contents", [])
