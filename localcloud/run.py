@@ -116,15 +116,16 @@ def run_analytics(cloud: Cloud) -> tuple[Manifest, list[Report]]:
 def close_books(summary: Summary, manifest: Manifest, cloud: Cloud) -> Books:
     """Account for every reading that was answered as accepted."""
     queues = (cloud.resources.queue_url, cloud.resources.dead_letter_queue_url)
-    # The manifest counts the rows of landing objects, before they are set aside and after. How many measurements an
-    # unreadable message held, nobody knows: it counts as one. Nothing is brought back while this runs.
+    # Of landing objects the manifest counts the rows, and those that are brought back land and count again. How many
+    # measurements an unreadable message held, nobody knows: it counts as one.
+    restored_rows = cloud.ledger.tallies().quarantine.restored_rows
     messages = [key for key in cloud.store.list_keys(QUARANTINE_PREFIX) if key.endswith(".json")]
     return Books(
         accepted=summary.accepted,
         reported=manifest.totals.measurements,
         late=manifest.totals.late,
         duplicates=manifest.totals.duplicates,
-        quarantined=manifest.totals.quarantined + len(messages),
+        quarantined=manifest.totals.quarantined - restored_rows + len(messages),
         in_flight=sum(cloud.count_messages(queue) for queue in queues),
     )
 
