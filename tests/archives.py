@@ -1,18 +1,23 @@
 """Rows of spool and archive, as tests make and read them: tables as a run has them, and whole files."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import duckdb
+from msgspec import structs
 
-from chalicelib.analytics.archive import write_parts
+from chalicelib.analytics.archive import HandOver, decide_entries, write_parts
 from chalicelib.analytics.duckdb_session import duckdb_session
-from chalicelib.ledger import Part
+from chalicelib.fields import format_time
+from chalicelib.ledger import NO_MANIFEST, Part
 from chalicelib.object_store import ObjectStore
+from chalicelib.settings import ArchiveSettings
 from tests.factories import NOW
 
 MEMORY_LIMIT_MB = 200
+HOURLY = ArchiveSettings(interval_minutes=60, entry_rows=5_000_000)
 COLUMNS = {
     "location_id": "VARCHAR",
     "sensor_id": "VARCHAR",
@@ -44,11 +49,38 @@ def run_id(number: int) -> str:
     return f"{number:012}-{number:016x}"
 
 
+def decide(
+    free: list[Part],
+    started_at: datetime = NOW,
+    handed_over_at: str = NO_MANIFEST.handed_over_at,
+    late_handed_over_at: str = NO_MANIFEST.late_handed_over_at,
+    settings: ArchiveSettings = HOURLY,
+    number: int = 12,
+    previous_at: datetime | None = None,
+) -> HandOver:
+    """Decide what run `number` hands over, when the run before, a moment ago unless told, left all parts."""
+    previous = structs.replace(
+        NO_MANIFEST,
+        created_at=format_time(previous_at or started_at),
+        spool=free,
+        handed_over_at=handed_over_at,
+        late_handed_over_at=late_handed_over_at,
+    )
+    return decide_entries(previous, [], settings, run_id(number), started_at)
+
+
 def make_table(connection: duckdb.DuckDBPyConnection, rows: list[Row], name: str = "incoming") -> None:
-    columns = ", ".join(f"{column} {kind}" for column, kind in COLUMNS.items())
-    connection.execute(f"CREATE OR REPLACE TABLE {name} ({columns})")
-    if rows:
-        connection.executemany(f"INSERT INTO {name} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    values = [
+        row._asdict() | {"measured_at": str(row.measured_at), "temperature": str(row.temperature)} for row in rows
+    ]
+    # One call for all of them: each takes DuckDB a while.
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TABLE {name} AS SELECT unnest(rows, recursive := true)
+        FROM (SELECT unnest(from_json(?, '{json.dumps([COLUMNS])}')) AS rows)
+        """,
+        [json.dumps(values)],
+    )
 
 
 def put_parts(store: ObjectStore, number: int, rows: list[Row], entry_rows: int = 5_000_000) -> list[Part]:

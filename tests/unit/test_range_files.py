@@ -109,8 +109,8 @@ def test_whatever_reading_raises_is_raised_as_it_is(store, failure, reads_before
         if len(store.s3.reads) >= reads_before:
             raise failure
 
+    store.s3.before = fail
     with pytest.raises(type(failure)) as raised, duckdb_session(MEMORY_LIMIT_MB) as (connection, _):
-        store.s3.before = fail
         ask(connection, store, "FROM read_parquet('{}')")
     assert raised.value is failure
     store.s3.before = lambda operation, key: None
