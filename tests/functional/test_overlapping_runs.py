@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.ledger import manifest_key
-from tests.crash_harness import Fault, World
-from tests.functional.test_crash_points import check, first_batch, recover, second_batch
+from tests.books import named
+from tests.crash_harness import FIRST_WRITE, Fault, World
+from tests.factories import HOUR
+from tests.functional.test_crash_points import check, first_batch, look, recover, second_batch
 
 
 @pytest.fixture
@@ -29,7 +30,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def finish(world: World, undisturbed: World) -> None:
-    if world.accepted < undisturbed.accepted:
+    look(world)
+    if len(world.sent) < len(undisturbed.sent):
         second_batch(world)
     recover(world)
     check(world, undisturbed)
@@ -92,14 +94,92 @@ def test_a_commit_whose_answer_was_lost_is_repeated_and_not_taken_for_a_lost_rac
     finish(world, undisturbed)
 
 
-def test_a_run_started_again_prepares_the_same_run_and_commits_it_again(world: World, undisturbed: World) -> None:
+def test_a_name_used_for_two_executions_makes_two_attempts_of_which_one_commits(
+    world: World, undisturbed: World
+) -> None:
     run = world.start("run").advance_to("ReportLocations")
-    manifest = world.store.get(manifest_key("run"))
     second_batch(world)
     again = world.start("run").advance_to("ReportLocations")
-    assert again.answer == run.answer
-    assert world.store.get(manifest_key("run")) == manifest
-    assert [again.finish().passed[-1], run.finish().passed[-1]] == ["Reported", "Reported"]
+    assert again.claim["run_id"] != run.claim["run_id"]
+    assert [again.finish().passed[-1], run.finish().passed[-1]] == ["Reported", "Overtaken"]
+    finish(world, undisturbed)
+
+
+def test_a_name_used_again_after_its_run_touches_nothing_committed(world: World, undisturbed: World) -> None:
+    world.run("run")
+    committed = {key: world.store.get(key) for key in named(world.committed())}
+    second_batch(world)
+    world.start("run").advance_to("Commit")
+    assert committed.items() <= world.store.s3.objects.items()
+    finish(world, undisturbed)
+
+
+@pytest.mark.parametrize("name", ["run", "static"])
+def test_a_static_run_touches_nothing_whatever_its_name_was_used_for(
+    world: World, undisturbed: World, name: str
+) -> None:
+    world.store.put("input.csv", b"sensor_id,location_id,temperature,timestamp\n9,z,20,2026-03-01T11:00:00Z\n")
+    world.run("run")
+    world.start("static", input_={"source": "S3", "key": "input.csv"}).finish()
+    before, committed = dict(world.store.s3.objects), world.committed()
+    static = world.run(name, input_={"source": "S3", "key": "input.csv"})
+    assert static.passed[-1] == "Reported"
+    assert world.committed() == committed
+    after = world.store.s3.objects
+    assert before.items() <= after.items()
+    assert {key.partition("/")[0] for key in after.keys() - before.keys()} == {"static", "scratch"}
+    finish(world, undisturbed)
+
+
+def entry_write(world: World) -> int:
+    """Return the number that the claim's write of an archive file will have in the log."""
+    probe = world.snapshot()
+    probe.start("probe").advance_to("AnythingToDo")
+    return probe.call_log.index(FIRST_WRITE, len(world.call_log))
+
+
+@pytest.mark.parametrize("commits", [0, 1, 2])
+def test_an_entry_carried_out_by_two_claims_is_one_file_however_late_the_first_is(
+    world: World, undisturbed: World, commits: int
+) -> None:
+    """It goes on when the other has ended its step, when that run has committed, and after more commits."""
+    world.run("run-1")
+    second_batch(world)
+    world.fault = Fault(entry_write(world), effect=False, kind="zombie", commits=commits)
+    world.pass_time(HOUR)
+    world.start("run-2").advance_to("Receive")
+    assert world.zombies
+    files = world.store.list_keys("archive/")
+    look(world)
+    assert world.store.list_keys("archive/") == files
+    finish(world, undisturbed)
+    assert not world.zombies
+
+
+@pytest.mark.parametrize("other_wrote", [False, True])
+def test_an_entry_whose_write_meets_another_is_tried_again_and_not_taken_for_done(
+    world: World, undisturbed: World, other_wrote: bool
+) -> None:
+    world.run("run-1")
+    world.pass_time(HOUR)
+    write = entry_write(world)
+    world.fault = Fault(write, effect=other_wrote, kind="conflict")
+    world.start("run-2").advance_to("AnythingToDo")
+    assert world.call_log[write : write + 2] == [FIRST_WRITE, FIRST_WRITE]
+    assert {entry.key for entry in world.committed().entries} == set(world.store.list_keys("archive/"))
+    finish(world, undisturbed)
+
+
+def test_an_overtaken_run_whose_input_is_gone_is_no_failure_whatever_step_it_was_in(
+    world: World, undisturbed: World
+) -> None:
+    states = ["Receive", "ReportLocations", "Summarize", "Commit"]
+    slow = [world.start(f"slow-{state}").advance_to(state) for state in states]
+    for number in range(3):
+        world.run(f"fast-{number}")
+        world.pass_time(HOUR)
+    assert [run.finish().passed[-1] for run in slow] == ["Overtaken"] * 4
+    assert world.notifications == []
     finish(world, undisturbed)
 
 
