@@ -59,20 +59,21 @@ class Balance(NamedTuple):
 # At every moment
 
 
-def check_archive(world: World) -> None:
-    """Whoever reads all files below `archive/` sees what committed runs have counted, nothing twice."""
-    committed = Counter(row for manifest in world.committed_chain() for row in _counted_by(world, manifest))
+def check_moment(world: World) -> None:
+    """Committed is what everybody finds, whichever way: by the last two manifests, or by a look at all of the archive.
+
+    Whoever reads all files below `archive/` sees nothing twice, and nothing that is not committed. Whoever reads by a
+    manifest, the last one or the one before it, finds all that it names, and all rows of the runs up to it.
+    """
+    chain_ = world.committed_chain()
+    counted = [Counter(_counted_by(world, manifest)) for manifest in chain_]
+    committed = sum(counted, Counter())
     assert set(committed.values()) <= {1}
-    archived = Counter(chain.from_iterable(_archive_file(world, key) for key in _keys(world, "archive/")))
-    assert archived <= committed
-
-
-def check_names(world: World) -> None:
-    """All that the last two committed manifests name is there."""
-    head, *before = world.committed_chain()[:2] or [None]
-    for manifest in [head, *before] if head else []:
+    assert Counter(chain.from_iterable(_archive_file(world, key) for key in _keys(world, "archive/"))) <= committed
+    for number, manifest in enumerate(chain_[:2]):
         missing = named(manifest) - world.store.s3.objects.keys()
         assert not missing, f"{manifest.run_id} names {sorted(missing)}"
+        assert set(remembered(world, manifest).values()) == set(sum(counted[number:], Counter()))
 
 
 def named(manifest: Manifest) -> set[str]:
@@ -89,7 +90,7 @@ def named(manifest: Manifest) -> set[str]:
 def check_books(world: World, lost: Iterable[Row] = ()) -> None:
     """What is remembered is what was accepted, but for what was lost with damaged objects; nothing else is left."""
     accepted, refused = accepted_rows(world.sent), {row.key for row in lost}
-    memory = remembered(world)
+    memory = remembered(world, world.committed())
     assert {key: row.content for key, row in memory.items()} == {
         key: row.content for key, row in accepted.items() if key not in refused
     }
@@ -119,16 +120,15 @@ def check_remains(world: World) -> None:
     assert left <= known, f"left behind: {sorted(left - known)}"
 
 
-def remembered(world: World) -> dict[Key, Row]:
-    """Return what archive and spool hold together, read by the head's manifest as deduplication reads them."""
-    manifest = world.committed()
+def remembered(world: World, manifest: Manifest) -> dict[Key, Row]:
+    """Return what archive and spool hold together, read by a manifest as deduplication reads them."""
     undecided = {entry.key for entry in manifest.entries}
     archive = [_archive_file(world, key) for key in _keys(world, "archive/") if key not in undecided]
     parts = chain(manifest.spool, *(entry.parts for entry in manifest.entries))
     spool = [_part(world, part) for part in parts]
     rows = [row for row in chain(*archive, *spool) if row.run <= run_number(manifest.run_id)]
     memory = {row.key: row for row in rows}
-    assert Counter(memory.values()) == Counter(set(rows)), "one key has two contents"
+    assert set(memory.values()) == set(rows), "one key has two contents"
     return memory
 
 

@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Tell at how many points the analytics were made to crash, and in which ways, over all workers of a parallel run."""
+    """Tell at how many points the analytics were made to crash and how, over all workers of a parallel run."""
     passed = [dict(report.user_properties) for report in terminalreporter.getreports("passed")]
     points = [properties["crash_points"] for properties in passed if "crash_points" in properties]
     if not points:

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 from msgspec import structs
 
-from tests.books import check_archive, check_books, check_names
+from tests.books import check_books, check_moment
 from tests.crash_harness import FIRST_WRITE, ExecutionAbortedError, Fault, World
 from tests.factories import DAY, HOUR
 from tests.queued import damaged_object, measurement
@@ -144,8 +144,7 @@ def played(world: World, steps: Sequence[Step]) -> Iterator[int]:
 def look(world: World) -> None:
     """Wake who has slept long enough; what readers and other engines see is right at every moment."""
     world.wake()
-    check_archive(world)
-    check_names(world)
+    check_moment(world)
 
 
 def recover(world: World) -> None:
