@@ -3,6 +3,8 @@
 from datetime import timedelta
 from typing import Any
 
+from msgspec import structs
+
 from chalicelib.fields import format_time
 from chalicelib.landing import encode_landing, landing_key
 from tests.crash_harness import World
@@ -21,10 +23,10 @@ def measurement(sensor: str, minute: float, temperature: float = 20.0) -> dict[s
 
 
 def damaged_object(world: World) -> str:
-    """Land three measurements that were sent by nobody else, and lose the end of their object; return its key."""
-    lines = [landed(f"d{one}", "d") for one in range(3)]
+    """Land three measurements of a message of their own, and lose the end of their object; return its key."""
+    lines = [structs.replace(landed(f"d{place}", "d"), delivery=0, place=place) for place in range(3)]
     content = encode_landing(lines)
     key = landing_key(NOW, lines, content, is_late=False)
-    world.store.put(key, content[:-9])
+    world.store.put(key, content[:-12])
     world.accepted_elsewhere += len(lines)
     return key
