@@ -17,7 +17,7 @@ from localcloud.stack import create_resources, function_name
 from tests.infra.recorded_calls import API
 from tests.infra.rights import KINDS
 from tests.infra.terraform_files import PROJECT, in_stage, load, local_values, resources
-from tests.workflow_player import DEFINITION
+from tests.states_language import DEFINITION
 
 CHALICE = json.loads((PROJECT / ".chalice" / "config.json").read_text())
 STAGES = tuple(CHALICE["stages"])

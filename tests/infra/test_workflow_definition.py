@@ -4,7 +4,7 @@ from itertools import chain
 
 import pytest
 
-from tests.workflow_player import DEFINITION
+from tests.states_language import DEFINITION
 
 STATES = DEFINITION["States"]
 MAP = STATES["ReportLocations"]
