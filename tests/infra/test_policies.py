@@ -13,7 +13,7 @@ from tests.infra.recorded_calls import API, recorded_calls
 from tests.infra.rights import KINDS, calls_of, rights_for
 from tests.infra.terraform_files import INFRA, PROJECT, load
 
-# Recording takes a second or two, in each process that needs it.
+# Recording takes some seconds, in each process that needs it.
 pytestmark = pytest.mark.xdist_group("policies")
 
 CHALICE = PROJECT / ".chalice"

@@ -108,6 +108,16 @@ def test_a_run_with_nothing_to_do_succeeds_after_its_claim():
     assert STATES[choice["Default"]]["Type"] == "Succeed"
 
 
+def test_a_run_without_locations_passes_the_map_by():
+    # What AWS makes of an empty list is not documented.
+    choice = STATES[STATES["Receive"]["Next"]]
+    assert choice["Choices"] == [{"Variable": "$.plan.answer.locations", "NumericEquals": 0, "Next": "Summarize"}]
+    assert choice["Default"] == "ReportLocations"
+    assert [name for name, state in STATES.items() if "ReportLocations" in successors(state)] == [
+        STATES["Receive"]["Next"]
+    ]
+
+
 def test_locations_are_read_from_the_bucket_by_a_distributed_map_of_bounded_width():
     assert MAP["ItemProcessor"]["ProcessorConfig"]["Mode"] == "DISTRIBUTED"
     assert MAP["ItemReader"]["Resource"] == "arn:aws:states:::s3:getObject"
