@@ -235,6 +235,37 @@ def _archived_rows(folder: Path) -> int:
     return int(rows)
 
 
+def figures_of(runs: list[Seconds], rows: int, floor_seconds: float, peak_rss_mb: float) -> dict[str, float]:
+    """Sum up the first run, with the claim of the next, which archives what the first has counted."""
+    first, archive_seconds = runs[0], runs[1].claimer
+    return {
+        "total_seconds": sum(first) + archive_seconds,
+        "floor_seconds": floor_seconds,
+        "archive_seconds": archive_seconds,
+        "peak_rss_mb": peak_rss_mb,
+        "receiver_rows_per_second": rows / first.receiver,
+        "reporter_rows_per_second": rows / first.reporter,
+    }
+
+
+def show(runs: list[Seconds], figures: dict[str, float]) -> None:
+    """Print the figures for people."""
+    for hour, seconds in enumerate(runs[1:-1], start=1):
+        print(
+            f"hour {hour:2}: claim with archive {seconds.claimer:.2f} s, receiver {seconds.receiver:.2f} s,"
+            f" reporters {seconds.reporter:.2f} s"
+        )
+    first, floor_seconds = runs[0], figures["floor_seconds"]
+    print(f"receiver   {first.receiver:8.2f} s {figures['receiver_rows_per_second']:12,.0f} rows/s")
+    print(f"reporters  {first.reporter:8.2f} s {figures['reporter_rows_per_second']:12,.0f} rows/s")
+    print(f"archive    {figures['archive_seconds']:8.2f} s by the next claim")
+    print(
+        f"total      {figures['total_seconds']:8.2f} s, {figures['total_seconds'] / floor_seconds:.1f} times the floor"
+    )
+    print(f"floor      {floor_seconds:8.2f} s for DuckDB to count the same input")
+    print(f"peak RSS   {figures['peak_rss_mb']:8.0f} MB")
+
+
 def main() -> None:
     """Generate, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -257,27 +288,8 @@ def main() -> None:
         runs, peak_rss_mb = in_own_process(
             measure_hours, folder, options.rows, options.hours, options.locations, settings
         )
-    first, archive_seconds = runs[0], runs[1].claimer
-    figures = {
-        "total_seconds": sum(first) + archive_seconds,
-        "floor_seconds": floor_seconds,
-        "peak_rss_mb": peak_rss_mb,
-        "receiver_rows_per_second": options.rows / first.receiver,
-        "reporter_rows_per_second": options.rows / first.reporter,
-    }
-    for hour, seconds in enumerate(runs[1:-1], start=1):
-        print(
-            f"hour {hour:2}: claim with archive {seconds.claimer:.2f} s, receiver {seconds.receiver:.2f} s,"
-            f" reporters {seconds.reporter:.2f} s"
-        )
-    print(f"receiver   {first.receiver:8.2f} s {figures['receiver_rows_per_second']:12,.0f} rows/s")
-    print(f"reporters  {first.reporter:8.2f} s {figures['reporter_rows_per_second']:12,.0f} rows/s")
-    print(f"archive    {archive_seconds:8.2f} s by the next claim")
-    print(
-        f"total      {figures['total_seconds']:8.2f} s, {figures['total_seconds'] / floor_seconds:.1f} times the floor"
-    )
-    print(f"floor      {floor_seconds:8.2f} s for DuckDB to count the same input")
-    print(f"peak RSS   {peak_rss_mb:8.0f} MB")
+    figures = figures_of(runs, options.rows, floor_seconds, peak_rss_mb)
+    show(runs, figures)
     if options.json:
         print(json.dumps(figures))
 

@@ -1,8 +1,8 @@
 """Plays hourly runs of a small fleet, one after the other, and compares a late run with an early one.
 
-`python benchmarks/year.py --runs 8760 [--json]`: two locations of four sensors, a reading in five minutes; in every hour
-a sensor's reading comes twice under two identities, and one is three days late. The whole workflow runs on a bucket and
-a table in memory. What a run reads, writes and asks for must not grow with what is in the archive.
+`python benchmarks/year.py --runs 8760 [--json]`: two locations of four sensors, a reading in five minutes; in every
+hour a sensor's reading comes twice under two identities, and one is three days late. The whole workflow runs on a
+bucket and a table in memory. What a run reads, writes and asks for must not grow with what is in the archive.
 """
 
 import argparse
