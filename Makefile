@@ -76,6 +76,7 @@ bench: setup  ## Measure what a reading costs, its price, the simulator, and the
 	@$(BIN)/python benchmarks/cost.py --json
 	@$(BIN)/python benchmarks/simulator.py --json
 	@$(BIN)/python benchmarks/analytics.py --rows $(or $(ROWS),1000000) --json
+	@$(BIN)/python benchmarks/year.py --runs $(or $(RUNS),240) --json
 
 package: setup  ## Build the deployment package of STAGE (default dev), and print where it is
 	@$(BIN)/python -m ops package $(or $(STAGE),dev)

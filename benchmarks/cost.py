@@ -67,12 +67,18 @@ CONSUMER_SECONDS = 0.15
 MESSAGES_PER_RECEIVE = 10
 LANDED_BYTES_PER_READING = 30
 LANDED_MONTHS = 1 / 24 / 30
-# benchmarks/analytics.py: a million readings of an hour take receiver and reporters a quarter of a minute of 3 GB.
+# benchmarks/archive.py: the dearer one, of readings posted singly, kept for a month.
+ARCHIVED_BYTES_PER_READING = 19
+# benchmarks/analytics.py: a million readings of an hour take the functions of a run a quarter of a minute of 3 GB.
 ANALYTICS_GB_SECONDS_PER_READING = 45e-6
 # A run of an hour at 280 readings a second. docs/architecture.md has the calls of its steps.
 READINGS_PER_RUN = 1_000_000
 LOCATIONS_PER_RUN = 100
-TRANSITIONS_PER_RUN = 8
+TRANSITIONS_PER_RUN = 10
+# Of all locations together: claim, spool, tasks, plan, summary, manifest and archive are written, landing, runs, archive
+# and outcomes listed at the same price; manifests, claim, plan and spool are read.
+PUTS_PER_RUN = 11
+GETS_PER_RUN = 10
 PUTS_PER_LOCATION = 5
 GETS_PER_LOCATION = 3
 
@@ -147,11 +153,10 @@ def _sqs(counted: dict[str, float], readings_per_request: int) -> float:
 
 
 def _s3(consumer_calls: float) -> float:
-    """Charge landing objects, written and read once and kept for an hour, and what a run writes and reads."""
-    locations = LOCATIONS_PER_RUN / READINGS_PER_RUN
-    puts = consumer_calls + locations * PUTS_PER_LOCATION
-    gets = consumer_calls + locations * GETS_PER_LOCATION
-    stored = LANDED_BYTES_PER_READING / GB * LANDED_MONTHS
+    """Charge landing objects, written and read once, what a run writes and reads, and the archive's first month."""
+    puts = consumer_calls + (PUTS_PER_RUN + LOCATIONS_PER_RUN * PUTS_PER_LOCATION) / READINGS_PER_RUN
+    gets = consumer_calls + (GETS_PER_RUN + LOCATIONS_PER_RUN * GETS_PER_LOCATION) / READINGS_PER_RUN
+    stored = (LANDED_BYTES_PER_READING * LANDED_MONTHS + ARCHIVED_BYTES_PER_READING) / GB
     return puts * usd("s3 put") + gets * usd("s3 get") + stored * usd("s3 storage")
 
 
