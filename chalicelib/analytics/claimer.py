@@ -103,7 +103,8 @@ class Claimer:
                 aside = refused.key.replace(LANDING_PREFIX, QUARANTINE_PREFIX, 1)
                 self._store.put(aside, self._store.get(refused.key))
                 self._quarantine_count.set_aside(aside)
-        is_sweep = now - datetime.fromisoformat(previous.swept_at) >= _SWEEP_EVERY
+        # Only a run that may commit can remember that it has swept.
+        is_sweep = bool(landed) and now - datetime.fromisoformat(previous.swept_at) >= _SWEEP_EVERY
         done = _done_with(previous)
         gone = [*self._left_behind(previous, is_sweep=is_sweep), *(key for key in landed if key in done)]
         self._store.delete(gone)
