@@ -71,10 +71,11 @@ test-fast: setup  ## Run all tests but the end-to-end ones
 test: setup  ## Run all tests: unit, functional, infra, e2e
 	@$(BIN)/pytest -n 4 --dist loadgroup
 
-bench: setup  ## Measure what a reading costs, its price, the simulator, and the analytics of a million measurements
+bench: setup  ## Measure what a reading costs, its price, the simulator, the archive, and the analytics of a million measurements
 	@$(BIN)/python benchmarks/ingest.py --json
 	@$(BIN)/python benchmarks/cost.py --json
 	@$(BIN)/python benchmarks/simulator.py --json
+	@$(BIN)/python benchmarks/archive.py --json
 	@$(BIN)/python benchmarks/analytics.py --rows $(or $(ROWS),1000000) --json
 	@$(BIN)/python benchmarks/year.py --runs $(or $(RUNS),240) --json
 

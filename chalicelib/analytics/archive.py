@@ -5,6 +5,7 @@ entries, and done after its commit, by the claims that follow.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
@@ -144,29 +145,36 @@ def decide_entries(
 ) -> HandOver:
     """Decide which parts of the spool a run hands over, those with what it has counted itself among them.
 
-    Parts of past days, for which rows come in slowly, are handed over once a day or when there are many, all others
-    in every interval.
+    Parts of past days, for which rows come in slowly, are handed over once a day, those of a day that has many at
+    once, and all others in every interval.
     """
     parts = [*previous.spool, *counted]
-    # A day is past when it was so for the run before: what waits since it was current waits no longer.
-    past_before = _day(datetime.fromisoformat(previous.created_at) - _PAST_AFTER).isoformat()
-    past = [part for part in parts if part.date < past_before]
-    current = [part for part in parts if part.date >= past_before]
+    # By when they came: what came while its day was current does not wait for the next day, after an outage either.
+    past = _of_past_days(previous.spool, datetime.fromisoformat(previous.created_at))
+    past |= _of_past_days(counted, started_at)
+    current = {part.key for part in parts} - past
+    many = Counter(part.date for part in parts if part.key in past)
+    due = {part.key for part in parts if many[part.date] >= _PAST_PARTS_MAX} & past
     handed_over_at, late_handed_over_at = previous.handed_over_at, previous.late_handed_over_at
-    taken = []
     if current and _slot(started_at, settings) != _slot(datetime.fromisoformat(handed_over_at), settings):
-        taken += current
+        due |= current
         handed_over_at = format_time(started_at)
-    if past and (len(past) >= _PAST_PARTS_MAX or _day(started_at) != _day(datetime.fromisoformat(late_handed_over_at))):
-        taken += past
+    if past and _day(started_at) != _day(datetime.fromisoformat(late_handed_over_at)):
+        due |= past
         late_handed_over_at = format_time(started_at)
-    spool = [part for part in parts if part not in taken]
+    taken = [part for part in parts if part.key in due]
     return HandOver(
         list(_entries(taken, settings.entry_rows, run_id, format_time(started_at))),
-        spool,
+        [part for part in parts if part.key not in due],
         handed_over_at,
         late_handed_over_at,
     )
+
+
+def _of_past_days(parts: Iterable[Part], time: datetime) -> set[str]:
+    """Return the keys of parts whose day had ended a while before they came at some time."""
+    past_before = _day(time - _PAST_AFTER).isoformat()
+    return {part.key for part in parts if part.date < past_before}
 
 
 def _day(time: datetime) -> date:

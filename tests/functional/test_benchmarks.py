@@ -35,6 +35,13 @@ def test_a_million_readings_in_batches_of_a_hundred_cost_no_more_than_thirty_cen
     assert dollars["batch100"] < dollars["batch25"] < dollars["single"]
 
 
+def test_a_measurement_takes_a_few_bytes_of_the_archive_and_a_day_a_few_files():
+    figures = last_line("archive")
+    assert 0 < figures["bytes_batch100"] <= 16
+    assert figures["bytes_batch100"] < figures["bytes_single"] <= 19
+    assert 24 <= figures["files_per_day"] <= 35
+
+
 def test_every_price_has_its_date_and_source():
     sys.path.insert(0, str(PROJECT))
     from benchmarks.cost import PRICES

@@ -77,11 +77,14 @@ def test_parts_of_past_days_wait_for_the_first_run_of_a_day():
     assert decided.handed_over_at == NO_MANIFEST.handed_over_at
 
 
-def test_a_hundred_parts_of_past_days_do_not_wait():
-    late = [part(str(number), first=NOW - 2 * DAY) for number in range(100)]
+def test_a_hundred_parts_of_a_past_day_do_not_wait_and_leave_those_of_other_days_alone():
+    many = [part(str(number), first=NOW - 2 * DAY) for number in range(100)]
+    others = [part(f"other-{number}", first=NOW - 3 * DAY) for number in range(99)]
     handed_over = format_time(NOW - MINUTE)
-    assert decide(late[1:], late_handed_over_at=handed_over).spool == late[1:]
-    assert decide(late, late_handed_over_at=handed_over).spool == []
+    assert decide([*many[1:], *others], late_handed_over_at=handed_over).entries == []
+    decided = decide([*many, *others], late_handed_over_at=handed_over)
+    assert (in_order(parts_of(decided.entries)), decided.spool) == (in_order(many), others)
+    assert decided.late_handed_over_at == handed_over
 
 
 def test_a_day_is_current_for_three_hours_after_its_end():
@@ -98,6 +101,18 @@ def test_what_waits_since_its_day_was_current_does_not_wait_for_the_next_day():
     outage = {"started_at": today + 20 * HOUR, "late_handed_over_at": format_time(today)}
     assert decide([yesterday], **outage, previous_at=today + HOUR).entries
     assert decide([yesterday], **outage, previous_at=today + 4 * HOUR).entries == []
+
+
+def test_what_comes_when_its_day_is_past_waits_though_the_run_before_was_in_time():
+    own, earlier = part("own", first=NOW - DAY), part("earlier", first=NOW - DAY)
+    previous = structs.replace(
+        NO_MANIFEST,
+        created_at=format_time(NOW.replace(hour=2)),
+        spool=[earlier],
+        late_handed_over_at=format_time(NOW.replace(hour=0)),
+    )
+    decided = decide_entries(previous, [own], HOURLY, run_id(12), NOW.replace(hour=4))
+    assert (parts_of(decided.entries), decided.spool) == ([earlier], [own])
 
 
 def test_the_runs_own_parts_are_handed_over_with_those_of_earlier_runs():
