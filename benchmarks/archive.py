@@ -17,8 +17,9 @@ from msgspec import structs
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from chalicelib.analytics.archive import decide_entries, write_parts
+from chalicelib.analytics.archive import write_parts
 from chalicelib.analytics.duckdb_session import duckdb_session
+from chalicelib.analytics.entries import decide_entries
 from chalicelib.calibration import Thermistors
 from chalicelib.fields import format_second, format_time
 from chalicelib.ledger import NO_MANIFEST, Part, next_run_id

@@ -75,8 +75,8 @@ ANALYTICS_GB_SECONDS_PER_READING = 45e-6
 READINGS_PER_RUN = 1_000_000
 LOCATIONS_PER_RUN = 100
 TRANSITIONS_PER_RUN = 10
-# Of all locations together: claim, spool, tasks, plan, summary, manifest and archive are written, landing, runs, archive
-# and outcomes listed at the same price; manifests, claim, plan and spool are read.
+# Of all locations together: claim, spool, tasks, plan, summary, manifest and archive are written, landing, runs,
+# archive and outcomes listed at the same price; manifests, claim, plan and spool are read.
 PUTS_PER_RUN = 11
 GETS_PER_RUN = 10
 PUTS_PER_LOCATION = 5

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import duckdb
 from msgspec import structs
 
-from chalicelib.analytics.archive import HandOver, decide_entries, write_parts
+from chalicelib.analytics.archive import write_parts
 from chalicelib.analytics.duckdb_session import duckdb_session
+from chalicelib.analytics.entries import HandOver, decide_entries
 from chalicelib.fields import format_time
 from chalicelib.ledger import NO_MANIFEST, Part
 from chalicelib.object_store import ObjectStore

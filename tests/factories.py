@@ -78,6 +78,7 @@ def landed(
     temperature: float = 35.0,
     timestamp: datetime = NOW,
     queued_at_ms: int | EllipsisType | None = ...,
+    value: float | None = 2000.0,
 ) -> LandedMeasurement:
     """A measurement that was queued when it was measured, unless told otherwise."""
     return LandedMeasurement(
@@ -86,7 +87,7 @@ def landed(
         temperature=temperature,
         status=Status.OK,
         timestamp=timestamp,
-        value=2000.0,
+        value=value,
         queued_at_ms=to_ms(timestamp) if queued_at_ms is ... else queued_at_ms,
     )
 

@@ -12,7 +12,8 @@ from uuid import UUID
 import duckdb
 import msgspec
 
-from chalicelib.analytics import archive
+from chalicelib.analytics.archive import carry_out
+from chalicelib.analytics.entries import decide_entries
 from chalicelib.analytics.workflow import Claim, ClaimAnswer, ClaimRequest, ReportScope, S3Input
 from chalicelib.errors import ValidationError
 from chalicelib.fields import format_time
@@ -88,7 +89,7 @@ class Claimer:
     def _carry_out(self, entry: Entry) -> bool:
         """Hand an entry's rows over to the archive; return whether it has them now."""
         try:
-            archive.carry_out(self._store, entry, self._settings.analytics.duckdb_memory_limit_mb, self._scratch)
+            carry_out(self._store, entry, self._settings.analytics.duckdb_memory_limit_mb, self._scratch)
         except duckdb.Error:
             # It stands unchanged in the next manifest, and the run goes on for all others.
             logger.exception("not archived yet: %s", entry.key)
@@ -125,7 +126,7 @@ class Claimer:
     def _hands_over(self, previous: Manifest, claim: Claim) -> bool:
         """Tell whether the time has come to hand over what the spool has."""
         archive_settings = self._settings.archive
-        return bool(archive.decide_entries(previous, [], archive_settings, claim.run_id, claim.started_at).entries)
+        return bool(decide_entries(previous, [], archive_settings, claim.run_id, claim.started_at).entries)
 
     def _write(
         self,

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import duckdb
 import msgspec
 
-from chalicelib.analytics.archive import ARCHIVE_PREFIX, ORDER, PARQUET, read_archive_key
+from chalicelib.analytics.archive import ORDER, PARQUET
 from chalicelib.analytics.duckdb_session import FILES, as_files
+from chalicelib.analytics.entries import ARCHIVE_PREFIX, read_archive_key
 from chalicelib.analytics.range_files import readable
 from chalicelib.fields import format_second
 from chalicelib.landing import SHARD

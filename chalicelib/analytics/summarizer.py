@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from chalicelib.analytics import archive
+from chalicelib.analytics.entries import archived_through, decide_entries
 from chalicelib.analytics.workflow import Plan, ReportAnswer, RunAnswer, SummaryRequest
 from chalicelib.errors import ObjectNotFoundError
 from chalicelib.fields import format_time
@@ -89,9 +89,7 @@ class Summarizer:
         counts = plan.counts + Counts(late=sum(one.late for one in outcomes.values()))
         tallies = _NO_TALLIES if claim.is_static else self._ledger.tallies()
         aside, broken = tallies.quarantine, tallies.broken_sensors
-        handed_over = archive.decide_entries(
-            previous, plan.spool, self._settings.archive, claim.run_id, claim.started_at
-        )
+        handed_over = decide_entries(previous, plan.spool, self._settings.archive, claim.run_id, claim.started_at)
         done = set(claim.archived)
         entries = [*(entry for entry in previous.entries if entry.key not in done), *handed_over.entries]
         return Manifest(
@@ -106,9 +104,7 @@ class Summarizer:
             spool=handed_over.spool,
             entries=entries,
             duplicates=plan.duplicates,
-            archived_through=0
-            if claim.is_static
-            else archive.archived_through(handed_over.spool, entries, claim.run_id),
+            archived_through=0 if claim.is_static else archived_through(handed_over.spool, entries, claim.run_id),
             locations_summary_key=locations_summary_key(claim.folder, attempt),
             latest_measurement=max(plan.latest_measurement or "", previous.latest_measurement),
             counts=counts,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from chalicelib.analytics.archive import archived_through, decide_entries, read_archive_key
+from chalicelib.analytics.entries import archived_through, decide_entries, read_archive_key
 from chalicelib.fields import format_time
 from chalicelib.ledger import NO_MANIFEST, Entry, Part, run_number
 from chalicelib.settings import ArchiveSettings

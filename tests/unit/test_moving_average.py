@@ -46,7 +46,8 @@ def assert_close(actual, expected):
     for location in expected:
         assert [minute.timestamp for minute in actual[location]] == [minute.timestamp for minute in expected[location]]
         for one, other in zip(actual[location], expected[location], strict=True):
-            assert (one.count, one.min, one.max) == (other.count, other.min, other.max)
+            # Twelve places are kept, of which all that follows is made.
+            assert (one.count, one.min, one.max) == pytest.approx((other.count, other.min, other.max), abs=1e-12)
             assert one.mean == pytest.approx(other.mean, abs=1e-9, rel=0)
             assert one.moving_average == pytest.approx(other.moving_average, abs=1e-9, rel=0)
 
@@ -221,13 +222,16 @@ def test_the_window_reaches_back_over_the_border_of_runs_and_of_the_history():
     assert (last.timestamp, last.mean, last.moving_average) == (format_time(newest), 30.0, 30.0)
 
 
-@pytest.mark.parametrize(("older_by", "late"), [(0 * MINUTE, 0), (MINUTE / 60_000, 1), (24 * HOUR, 1)])
-def test_a_measurement_is_late_when_no_window_of_the_history_reaches_it(older_by, late):
-    reach = HISTORY_HOURS * HOUR + (WINDOW_MINUTES - 2) * MINUTE
-    player = play([[landed(timestamp=NOW + 59 * MINUTE / 60)], [landed("2", timestamp=NOW - reach - older_by)]])
+@pytest.mark.parametrize(
+    ("age", "late", "shown"),
+    [(0 * MINUTE, 0, 1), (MINUTE, 1, 2), (HISTORY_HOURS * HOUR, 1, 1), (24 * HOUR, 1, 1), (30 * 24 * HOUR, 1, 1)],
+)
+def test_a_measurement_older_than_minutes_that_were_reported_counts_and_is_called_late(age, late, shown):
+    player = play([[landed(timestamp=NOW)], [landed("2", timestamp=NOW - age)]])
     report = player.reports()["a"]
-    assert (report.late, report.measurements) == (late, 2 - late)
-    assert len(report.minutes) == 1
+    assert (report.late, report.measurements) == (late, 2)
+    assert len(report.minutes) == shown
+    assert (player.committed().totals.measurements, player.committed().totals.late) == (2, late)
 
 
 def test_a_late_measurement_inside_the_horizon_corrects_its_minute_and_the_windows_over_it():
@@ -242,17 +246,32 @@ def test_a_late_measurement_inside_the_horizon_corrects_its_minute_and_the_windo
 
 def test_of_conflicting_measurements_the_one_queued_first_counts():
     temperatures = {5: 1.0, 3: 2.0, 4: 3.0}
-    player = play([[landed(temperature=t, queued_at_ms=queued) for queued, t in temperatures.items()]])
+    player = play([[landed(temperature=t, value=100 * t, queued_at_ms=queued) for queued, t in temperatures.items()]])
     report = player.reports()["a"]
     assert report.minutes[0].mean == 2.0
     assert (report.measurements, report.duplicates, report.conflicts) == (1, 2, 2)
 
 
 def test_a_conflict_with_an_earlier_run_does_not_change_what_was_reported():
-    player = play([[landed(temperature=1.0, queued_at_ms=5)], [landed(temperature=2.0, queued_at_ms=1)]])
+    player = play([[landed(value=1.0, queued_at_ms=5)], [landed(value=2.0, queued_at_ms=1)]])
     report = player.reports()["a"]
-    assert report.minutes[0].mean == 1.0
     assert (report.measurements, report.duplicates, report.conflicts) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "conflicts"),
+    [
+        ({"value": 1.0, "temperature": 20.0}, {"value": 1.0, "temperature": 21.0}, 0),
+        ({"value": None, "temperature": 20.0}, {"value": 1.0, "temperature": 20.0}, 0),
+        ({"value": 1.0, "temperature": 20.0}, {"value": None, "temperature": 21.0}, 1),
+    ],
+    ids=["same value under another curve", "a value is missing", "another temperature where a value is missing"],
+)
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_conflict_is_one_of_values_where_both_are_known_else_of_temperatures(one, other, conflicts, runs):
+    rows = [landed(**fields, queued_at_ms=queued) for queued, fields in enumerate((one, other))]
+    report = play([rows] if runs == 1 else [[row] for row in rows]).reports()["a"]
+    assert (report.measurements, report.duplicates, report.conflicts) == (1, 1, conflicts)
 
 
 @pytest.mark.parametrize("rows_at_a_time", [9, 25])
