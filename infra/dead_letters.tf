@@ -39,9 +39,10 @@ module "dead_letter_triage" {
       resources = ["${aws_s3_bucket.data.arn}/quarantine/*"]
     },
     {
-      sid       = "Count"
-      actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
-      resources = [aws_dynamodb_table.analytics_runs.arn]
+      sid          = "Count"
+      actions      = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
+      resources    = [aws_dynamodb_table.analytics_runs.arn]
+      leading_keys = ["quarantine/*", "quarantined"]
     },
   ]
 }

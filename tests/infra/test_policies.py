@@ -180,7 +180,9 @@ def test_the_workflow_may_call_the_functions_that_its_states_call_and_no_other()
     assert set(re.findall(r"\w+", allowed[1])) == set(called) - {"topic"}
 
 
-def test_dead_letters_are_set_aside_in_quarantine_and_nowhere_else() -> None:
+def test_dead_letters_are_set_aside_in_quarantine_and_counted_as_the_consumer_does() -> None:
     (module,) = (block["dead_letter_triage"] for block in load(INFRA / "dead_letters.tf")["module"])
     objects = {action: one["resources"] for one in module["policy_statements"] for action in one["actions"]}
     assert allowed_keys(objects) == {"s3:PutObject": {f"{QUARANTINE_PREFIX}*"}}
+    (counting,) = [one for one in module["policy_statements"] if "dynamodb" in one["actions"][0]]
+    assert counting["leading_keys"] == sorted(COUNTED["buffer_measurements"])

@@ -67,9 +67,10 @@ variable "log_retention_days" {
 variable "policy_statements" {
   description = "What the function may do besides writing its own log."
   type = list(object({
-    sid       = string
-    actions   = list(string)
-    resources = list(string)
+    sid          = string
+    actions      = list(string)
+    resources    = list(string)
+    leading_keys = optional(list(string), [])
   }))
   default = []
 }
