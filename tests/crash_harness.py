@@ -276,10 +276,10 @@ class World(WorkflowPlayer):
         self.zombies.append(Zombie(self._running, run_number(self.ledger.head() or NO_RUN) + fault.commits))
         self._running.sleep()
 
-    def wake(self) -> None:
+    def wake(self, *, all_of_them: bool = False) -> None:
         """Let the zombies whose time has come go on; each ends before the next."""
         head = run_number(self.ledger.head() or NO_RUN)
-        for zombie in [one for one in self.zombies if one.until <= head]:
+        for zombie in [one for one in self.zombies if all_of_them or one.until <= head]:
             self.zombies.remove(zombie)
             zombie.invocation.wake()
 
