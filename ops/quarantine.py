@@ -1,6 +1,6 @@
 """Looks into quarantine, and brings back what is good of a landing object there."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -52,7 +52,7 @@ def restore(key: str, store: ObjectStore, count: QuarantineCount, now: datetime)
     if not measurements:
         print(f"{key}: no line is known to be as it was written, so that it stays where it is; lines lost: {lost}")
         return 1
-    objects = landing_objects(measurements, _landed_at(file_name) or now)
+    objects = landing_objects(measurements, _next_landing(file_name) or now)
     store.put_all(objects.items())
     count.brought_back(key, len(measurements))
     # Last, so that whatever is interrupted is still there to be repeated.
@@ -74,11 +74,15 @@ def _describe(key: str, store: ObjectStore) -> str:
         return "unreadable"
 
 
-def _landed_at(file_name: str) -> datetime | None:
-    """Return when the object first landed, so that a repetition writes the same objects; None if its name tells not."""
+def _next_landing(file_name: str) -> datetime | None:
+    """Return the microsecond after an object landed, or None if its name tells no time.
+
+    So a repetition writes the same objects, and none of them has the name that a run has refused: a claim sets aside
+    and removes whatever has it, and one whose lines are all good would get it.
+    """
     try:
-        return datetime.strptime(file_name.partition("_")[0], "%Y%m%dT%H%M%S.%f%z")
-    except ValueError:
+        return datetime.strptime(file_name.partition("_")[0], "%Y%m%dT%H%M%S.%f%z") + timedelta(microseconds=1)
+    except (ValueError, OverflowError):
         return None
 
 

@@ -13,6 +13,8 @@ from tests.contracts import LEDGER_TABLE
 from tests.factories import DAY, HOUR, NOW, flip, forty_rows, landed
 from tests.fake_s3 import FakeObjectStore
 from tests.fakes import FakeDynamoDb, service_error
+from tests.runs import counts, land, new_player
+from tests.workflow_player import new_quarantine_count
 
 
 @pytest.fixture
@@ -75,6 +77,19 @@ def test_an_object_with_a_flipped_bit_comes_back_complete(store, bring_back, cou
     assert bring_back(key) == 0
     assert landed_again(store) == forty_rows()
     assert counted().restored_rows == 40
+
+
+def test_what_comes_back_complete_is_counted_however_long_the_head_names_what_was_refused():
+    player = new_player()
+    key = land(player, landed())
+    player.store.put(key, b"x" + player.store.get(key)[1:])
+    for number in range(2):
+        player.run(f"run-{number}")
+    restore(key.replace("landing/", "quarantine/"), player.store, new_quarantine_count(player.dynamodb), NOW + DAY)
+    assert player.committed().quarantine[0].key == key
+    for number in range(2):
+        player.run(f"next-{number}", NOW + DAY)
+    assert counts(player) == {"a": 1}
 
 
 def test_good_lines_come_back_beside_bad_ones_with_the_late_by_day(store, bring_back):
