@@ -4,6 +4,7 @@ All that it does to objects follows from the committed manifest, so that claims 
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from chalicelib.landing import LANDING_PREFIX, QUARANTINE_PREFIX, read_landing_k
 from chalicelib.ledger import (
     NO_MANIFEST,
     NO_RUN,
+    RUN_ID,
     RUNS_PREFIX,
     Entry,
     Ledger,
@@ -42,6 +44,7 @@ _OBJECTS_PER_RUN = 50_000
 # What older attempts may have left is found by the sweep.
 _NUMBERS_LISTED = 10
 _SWEEP_EVERY = timedelta(days=7)
+_OF_AN_ATTEMPT = re.compile(rf"{RUNS_PREFIX}{RUN_ID}/")
 # A line of the log may be 256 KB long, and a key takes about 130 bytes.
 _KEYS_PER_LOG_LINE = 1_000
 
@@ -119,8 +122,8 @@ class Claimer:
         after = "" if is_sweep else run_folder(f"{max(number - _NUMBERS_LISTED, 0):012}")
         named = {*_named(previous), *_named(self._ledger.read_manifest(previous.previous_run_id))}
         for key in self._store.list_keys(RUNS_PREFIX, after):
-            # Later attempts may be under way.
-            if key not in named and run_number(run_of(key)) <= number:
+            # What else somebody has put there is not ours, and later attempts may be under way.
+            if key not in named and _OF_AN_ATTEMPT.match(key) and run_number(run_of(key)) <= number:
                 yield key
 
     def _hands_over(self, previous: Manifest, claim: Claim) -> bool:

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from chalicelib.fields import format_time
-from chalicelib.ledger import Entry, Manifest, Part, run_number, run_of
+from chalicelib.ledger import RUN_ID, Entry, Manifest, Part, run_number, run_of
 from chalicelib.settings import ArchiveSettings
 
 ARCHIVE_PREFIX = "archive/"
@@ -22,7 +22,7 @@ _PAST_PARTS_MAX = 100
 
 _SECOND = r"\d{8}T\d{6}Z"
 _NAME = re.compile(
-    rf"archive/date=\d{{4}}-\d\d-\d\d/(?P<run>\d{{12}}-[0-9a-f]{{16}})_(?P<first>{_SECOND})_(?P<last>{_SECOND})"
+    rf"archive/date=\d{{4}}-\d\d-\d\d/(?P<run>{RUN_ID})_(?P<first>{_SECOND})_(?P<last>{_SECOND})"
     r"_(?P<shard>\d{1,3}of\d{1,3})_\d+\.parquet"
 )
 
