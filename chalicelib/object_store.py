@@ -1,5 +1,6 @@
 """The stage's bucket: the few S3 calls that buffering, analytics and reports need."""
 
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,8 @@ T = TypeVar("T")
 
 # What one delete_objects call takes.
 _KEYS_PER_DELETE = 1_000
+# What a key may have in it and the list of a delete_objects call may not [XML 1.0].
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # How often a write may meet another one of the same key.
 _CONFLICTS_MAX = 5
 
@@ -86,8 +89,11 @@ class ObjectStore:
 
     def delete(self, keys: list[str]) -> None:
         """Delete objects; those already gone do not matter."""
-        for start in range(0, len(keys), _KEYS_PER_DELETE):
-            batch = keys[start : start + _KEYS_PER_DELETE]
+        for key in filter(_NOT_IN_XML.search, keys):
+            self._s3.delete_object(Bucket=self._bucket, Key=key)
+        listed = [key for key in keys if not _NOT_IN_XML.search(key)]
+        for start in range(0, len(listed), _KEYS_PER_DELETE):
+            batch = listed[start : start + _KEYS_PER_DELETE]
             deleted = self._s3.delete_objects(
                 Bucket=self._bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
             )

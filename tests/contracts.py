@@ -216,6 +216,13 @@ class ObjectStoreContract:
         store.delete([])
         assert store.list_keys("") == ["b"]
 
+    def test_a_key_that_no_list_can_hold_is_deleted_beside_others(self, store):
+        keys = ["a\x01", "b\n\"<&>'", "c"]
+        for key in keys:
+            store.put(key, b"")
+        store.delete(keys)
+        assert store.list_keys("") == []
+
     def test_files_are_copied_both_ways(self, store, tmp_path):
         contents = {f"key {number} ü.bin": bytes([number]) * number for number in range(20)}
         for number, content in enumerate(contents.values()):

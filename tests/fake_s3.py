@@ -60,10 +60,15 @@ class FakeS3:
 
     def delete_objects(self, *, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:
         assert 1 <= len(Delete["Objects"]) <= 1_000
+        if any("\x01" in entry["Key"] for entry in Delete["Objects"]):
+            raise ClientError({"Error": {"Code": "MalformedXML"}}, "DeleteObjects")
         for entry in Delete["Objects"]:
-            self.before("delete", entry["Key"])
-            self.objects.pop(entry["Key"], None)
+            self.delete_object(Bucket=Bucket, Key=entry["Key"])
         return {}
+
+    def delete_object(self, *, Bucket: str, Key: str) -> None:
+        self.before("delete", Key)
+        self.objects.pop(Key, None)
 
     def get_paginator(self, operation: str) -> Any:
         return FakePaginator(getattr(self, operation))
