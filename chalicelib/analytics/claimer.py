@@ -16,7 +16,7 @@ import msgspec
 from chalicelib.analytics.archive import carry_out
 from chalicelib.analytics.entries import decide_entries
 from chalicelib.analytics.workflow import Claim, ClaimAnswer, ClaimRequest, ReportScope, S3Input
-from chalicelib.errors import ValidationError
+from chalicelib.errors import ObjectNotFoundError, ValidationError
 from chalicelib.fields import format_time
 from chalicelib.landing import LANDING_PREFIX, QUARANTINE_PREFIX, read_landing_key
 from chalicelib.ledger import (
@@ -44,6 +44,8 @@ _OBJECTS_PER_RUN = 50_000
 # What older attempts may have left is found by the sweep.
 _NUMBERS_LISTED = 10
 _SWEEP_EVERY = timedelta(days=7)
+# What S3 takes.
+_KEY_BYTES_MAX = 1_024
 _OF_AN_ATTEMPT = re.compile(rf"{RUNS_PREFIX}{RUN_ID}/")
 # A line of the log may be 256 KB long, and a key takes about 130 bytes.
 _KEYS_PER_LOG_LINE = 1_000
@@ -93,8 +95,9 @@ class Claimer:
         """Hand an entry's rows over to the archive; return whether it has them now."""
         try:
             carry_out(self._store, entry, self._settings.analytics.duckdb_memory_limit_mb, self._scratch)
-        except duckdb.Error:
-            # It stands unchanged in the next manifest, and the run goes on for all others.
+        except (duckdb.Error, ObjectNotFoundError, MemoryError, OSError):
+            # It stands unchanged in the next manifest, and the run goes on for all others. If a part is gone since
+            # other runs have committed, this one will not.
             logger.exception("not archived yet: %s", entry.key)
             return False
         return True
@@ -104,7 +107,7 @@ class Claimer:
         still_there = set(landed)
         for refused in previous.quarantine:
             if refused.key in still_there:
-                aside = refused.key.replace(LANDING_PREFIX, QUARANTINE_PREFIX, 1)
+                aside = _quarantine_key(refused.key)
                 self._store.put(aside, self._store.get(refused.key))
                 self._quarantine_count.set_aside(aside)
         # Only a run that may commit can remember that it has swept.
@@ -164,6 +167,12 @@ def _waiting(previous: Manifest, claim: Claim) -> float:
     """Return the minutes for which the oldest entry that is not in the archive has been decided."""
     decided_at = min((entry.decided_at for entry in previous.entries if entry.key not in claim.archived), default=None)
     return (claim.started_at - datetime.fromisoformat(decided_at)) / timedelta(minutes=1) if decided_at else 0.0
+
+
+def _quarantine_key(landing_key: str) -> str:
+    """Name a landing object in quarantine: as before, or by the end of its name where the longer prefix leaves less."""
+    name = landing_key.removeprefix(LANDING_PREFIX).encode()
+    return QUARANTINE_PREFIX + name[-(_KEY_BYTES_MAX - len(QUARANTINE_PREFIX)) :].decode(errors="ignore")
 
 
 def _done_with(manifest: Manifest) -> set[str]:

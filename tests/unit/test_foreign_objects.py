@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.factories import DAY, NOW, landed
+from tests.factories import DAY, HOUR, NOW, landed
 from tests.runs import counts, land, new_player
 
 
@@ -20,3 +20,34 @@ def test_what_is_no_attempts_stays_below_runs_and_stops_no_claim(player, key):
         assert player.run(f"run-{number}", NOW + number * 8 * DAY).status == "SUCCEEDED"
     assert counts(player) == {"a": 2}
     assert key in player.store.s3.objects
+
+
+@pytest.mark.parametrize("key", ["landing/", "landing/a/b", "landing/\x01", "landing/" + 508 * "é", "landing/'\"\n"])
+def test_what_did_not_land_is_set_aside_whatever_its_name(player, key):
+    player.store.put(key, b"")
+    land(player, landed())
+    for number in range(3):
+        assert player.run(f"run-{number}").status == "SUCCEEDED"
+    assert counts(player) == {"a": 1}
+    assert player.store.list_keys("landing/") == []
+    (aside,) = player.store.list_keys("quarantine/")
+    assert len(aside.encode()) <= 1_024
+    assert key.endswith(aside.removeprefix("quarantine/"))
+
+
+def test_an_entry_whose_part_is_gone_stops_no_run_and_waits_until_the_part_is_back(player):
+    for number in range(2):
+        land(player, landed(str(number)), number=number)
+        player.run(f"run-{number}", NOW + number * HOUR)
+    (entry,) = player.committed().entries
+    part = entry.parts[0].key
+    content = player.store.get(part)
+    player.store.delete([part])
+    later = NOW + 2 * HOUR
+    land(player, landed("2", timestamp=later), number=2)
+    assert player.run("without", later).status == "SUCCEEDED"
+    assert player.committed().entries[0] == entry
+    player.store.put(part, content)
+    assert player.run("with", later).status == "SUCCEEDED"
+    assert entry.key in player.store.s3.objects
+    assert entry not in player.committed().entries
