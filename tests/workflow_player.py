@@ -129,14 +129,14 @@ class WorkflowPlayer:
             raise TaskFailedError("States.ItemReaderFailed", str(error)) from error
 
     def _get_item(self, parameters: dict[str, Any]) -> Any:
-        return self._ask_ledger("get_item", parameters)
+        return self._ask_ledger(self.process().dynamodb.get_item, parameters)
 
     def _update_item(self, parameters: dict[str, Any]) -> Any:
-        return self._ask_ledger("update_item", parameters)
+        return self._ask_ledger(self.process().dynamodb.update_item, parameters)
 
-    def _ask_ledger(self, operation: str, parameters: dict[str, Any]) -> Any:
+    def _ask_ledger(self, operation: Callable[..., Any], parameters: dict[str, Any]) -> Any:
         try:
-            return getattr(self.process().dynamodb, operation)(**{**parameters, "TableName": LEDGER_TABLE})
+            return operation(**{**parameters, "TableName": LEDGER_TABLE})
         except ClientError as error:
             raise TaskFailedError(f"DynamoDB.{error.response['Error']['Code']}", str(error)) from error
 
