@@ -46,7 +46,7 @@ RUN_BY_TESTS = {
     "token": ("tests/functional/test_token_command.py", '"token"'),
     "provision": ("tests/functional/test_provisioning.py", '"provision"'),
     "sensors": ("tests/functional/test_provisioning.py", '"sensors"'),
-    "restore": ("tests/functional/test_damaged_landing.py", '"restore"'),
+    "restore": ("tests/functional/test_restore_command.py", '"restore"'),
 }
 
 
