@@ -253,6 +253,7 @@ def reporter(request: workflow.ReportRequest) -> workflow.ReportAnswer:
 def summarizer(request: workflow.SummaryRequest) -> workflow.RunAnswer:
     """Sum up a run whose locations are reported."""
     answer = services.summarizer.summarize(request)
-    # Here, since a run that fails before has counted nothing.
-    metrics.count(**{f"Run{kind.capitalize()}": number for kind, number in structs.asdict(answer.counts).items()})
+    if not answer.is_static:
+        # Here, since a run that fails before has counted nothing.
+        metrics.count(**{f"Run{kind.capitalize()}": number for kind, number in structs.asdict(answer.counts).items()})
     return answer

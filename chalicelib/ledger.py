@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 RUNS_PREFIX = "runs/"
+# Below which runs over files of somebody's write; it expires.
+STATIC_PREFIX = "static/"
 RUN_ID = r"\d{12}-[0-9a-f]{16}"
 _NUMBER_DIGITS = 12
 

@@ -100,6 +100,11 @@ class Execution:
         return self._data["claim"]["answer"]
 
     @property
+    def data(self) -> dict[str, Any]:
+        """What the upcoming state is given."""
+        return self._data
+
+    @property
     def answer(self) -> dict[str, Any]:
         return self._data["run"]["answer"]
 

@@ -24,6 +24,7 @@ from chalicelib.ledger import (
     NO_RUN,
     RUN_ID,
     RUNS_PREFIX,
+    STATIC_PREFIX,
     Entry,
     Ledger,
     Manifest,
@@ -78,7 +79,7 @@ class Claimer:
         Raises ObjectNotFoundError when other runs have committed meanwhile.
         """
         if isinstance(request.input, S3Input):
-            folder = f"static/{short_name(self._new_uuid())}"
+            folder = f"{STATIC_PREFIX}{short_name(self._new_uuid())}"
             return self._write(request, folder, NO_MANIFEST, [request.input.key], [], NO_MANIFEST.swept_at)
         previous = self._ledger.committed()
         landed = self._store.list_keys(LANDING_PREFIX)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta, Struct
 
 from chalicelib.fields import Timestamp
-from chalicelib.ledger import Counts, Part, Quarantine, run_of
+from chalicelib.ledger import STATIC_PREFIX, Counts, Part, Quarantine, run_of
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -166,6 +166,11 @@ class RunAnswer(Struct, frozen=True):
     locations: int
     counts: Counts
     reports: list[ReportAnswer] = []
+
+    @property
+    def is_static(self) -> bool:
+        """Whether nothing will be committed."""
+        return self.manifest_key.startswith(STATIC_PREFIX)
 
 
 def start_scheduled_run(event_time: str, state_machine_arn: str, stepfunctions: "SFNClient") -> str | None:

@@ -9,7 +9,7 @@ import pytest
 from chalicelib.ledger import Counts
 from tests.factories import measurement_fields
 from tests.functional.conftest import STAGE, Stage
-from tests.functional.test_functions import RUN, sqs_event
+from tests.functional.test_functions import CLAIM, sqs_event
 
 
 def metrics(captured: pytest.CaptureFixture[str]) -> dict[str, float]:
@@ -55,23 +55,31 @@ def test_a_batch_counts_what_landed_and_what_was_set_aside(stage: Stage, capsys:
     assert metrics(capsys) == {"LandedMeasurements": 2, "QuarantinedMessages": 1}
 
 
+def play(stage: Stage, request: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+    """Call the workflow's functions one after the other; return what they have counted, the last of them last."""
+    claim = stage.lambdas.invoke("claimer", request).payload
+    assert metrics(capsys) == {"ArchiveBehindMinutes": 0}
+    run = {"run_id": claim["run_id"]}
+    plan = stage.lambdas.invoke("receiver", {**run, "claim_key": claim["claim_key"]}).payload
+    (task,) = json.loads(stage.object(plan["locations_key"]))
+    one = {**run, "folder": claim["folder"], "started_at": request["started_at"], "scope": claim["scope"], "task": task}
+    stage.lambdas.invoke("reporter", one)
+    assert metrics(capsys) == {}, "nothing before the run is about to be committed"
+    stage.lambdas.invoke("summarizer", {**run, "plan_key": plan["plan_key"]})
+    return metrics(capsys)
+
+
 def test_a_run_counts_what_became_of_its_measurements(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     bodies = [json.dumps([measurement_fields()]) for _ in range(3)]
     stage.lambdas.invoke("buffer_measurements", sqs_event(*bodies))
     capsys.readouterr()
-    prepared = stage.lambdas.invoke("receiver", RUN).payload
-    (task,) = json.loads(stage.object(prepared["locations_key"]))
-    stage.lambdas.invoke("reporter", {"run_id": "run-1", "started_at": RUN["started_at"], "task": task})
-    assert metrics(capsys) == {}, "nothing before the run is about to be committed"
-    stage.lambdas.invoke("summarizer", {"run_id": "run-1"})
     kinds = [f"Run{kind.capitalize()}" for kind in Counts.__struct_fields__]
-    assert metrics(capsys) == {**dict.fromkeys(kinds, 0), "RunMeasurements": 1, "RunDuplicates": 2}
+    assert play(stage, CLAIM, capsys) == {**dict.fromkeys(kinds, 0), "RunMeasurements": 1, "RunDuplicates": 2}
 
 
 def test_a_run_over_a_static_input_counts_nothing(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     stage.put_object("input.csv", b"sensor_id,location_id,temperature,timestamp\n1,a,20,2026-03-01T11:00:00Z\n")
-    stage.lambdas.invoke("receiver", {**RUN, "input": {"source": "S3", "key": "input.csv"}})
-    assert metrics(capsys) == {}
+    assert play(stage, {**CLAIM, "input": {"source": "S3", "key": "input.csv"}}, capsys) == {}
 
 
 def test_the_id_of_a_request_travels_with_its_measurement(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,11 @@ import jwt
 import pytest
 
 from chalicelib.errors import ServiceUnavailableError
-from chalicelib.landing import encode_landing
 from tests.factories import NOW, landed, posted
 from tests.fakes import service_error
 from tests.functional.conftest import SIGNING_KEYS
 from tests.functional.test_post_readings import assert_refused
-from tests.runs import player_on
+from tests.runs import land, player_on
 
 KEYS = "/thermonet/dev/signing-keys"
 CLAIMS = {"sub": "gateway-7", "exp": time.time() + 86_400, "scope": "readings:write", "locations": ["a"]}
@@ -188,7 +187,7 @@ def test_the_locations_of_a_token_are_all_that_it_shows(stage):
 
     def shown(*locations):
         lines = [landed(location, location, 20.0, NOW) for location in locations]
-        stage.put_object(f"landing/{len(locations)}.jsonl.gz", encode_landing(lines))
+        land(player, *lines, number=len(locations))
         player.run(f"run-{len(locations)}", NOW)
         answer = stage.http.get("/locations", headers={"Authorization": f"Bearer {token}"})
         return [one["location_id"] for one in answer.json_body["locations"]]
