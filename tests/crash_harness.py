@@ -16,42 +16,21 @@ import msgspec
 from botocore.exceptions import ClientError
 
 from chalicelib.ingest.buffering import Buffer
-from chalicelib.ingest.queue_messages import DeadLetters, QueuedMessage, read_record
+from chalicelib.ingest.queue_messages import DeadLetters, QueuedMessage
 from chalicelib.landing import LANDING_PREFIX, QUARANTINE_PREFIX
 from chalicelib.ledger import NO_RUN, Manifest, manifest_key, run_folder, run_number
 from tests.contracts import LEDGER_TABLE
 from tests.factories import NOW, stage_settings
-from tests.fake_s3 import FakeObjectStore, FakePaginator
-from tests.fakes import FakeDynamoDb, service_error
+from tests.fake_s3 import FakeObjectStore
+from tests.fakes import FakeDynamoDb
 from tests.invocations import GivenUpError, Invocation, ProcessDiedError
 from tests.states_language import Execution, TaskFailedError
+from tests.wire import DeadLetterQueue, ExecutionAbortedError, Fault, Wire, WiredClient
 from tests.workflow_player import Process, WorkflowPlayer, new_quarantine_count
 
 # What Step Functions calls it when there is no answer in time, and when a process is gone.
 SILENCE = {"arn:aws:states:::s3:getObject": "States.ItemReaderFailed"}
 NO_ANSWER = {**SILENCE, "arn:aws:states:::lambda:invoke": "Lambda.Unknown"}
-# How the log calls a write that may find its key taken.
-FIRST_WRITE = "put_object if new"
-
-
-class ExecutionAbortedError(ProcessDiedError):
-    """The workflow is gone, in the middle of a state."""
-
-
-class Fault(NamedTuple):
-    """What goes wrong with one call.
-
-    `effect` tells whether the call took effect. `kind` is "error" (the process sees one), "death" (the process is
-    gone, which the workflow learns), "abort" (the workflow is gone with it, and nothing happens before somebody
-    redrives it or the next scheduled run starts), "conflict" (a first write meets another one of its key), "twice" (the
-    client sends the call again, since it has got no answer), or "zombie": the call comes late, and all that follow it
-    in its process, since the process is given up, but wakes up after its state, or after so many `commits`.
-    """
-
-    call: int
-    effect: bool
-    kind: str
-    commits: int = 0
 
 
 class Zombie(NamedTuple):
@@ -59,77 +38,6 @@ class Zombie(NamedTuple):
 
     invocation: Invocation
     until: int
-
-
-class Wire:
-    """Between a process and its services: numbers the calls, and lets the fault strike."""
-
-    def __init__(self, world: "World") -> None:
-        self._world = world
-        self._dead = False
-
-    def call(self, name: str, function: Callable[[], Any]) -> Any:
-        """Make a call, or fail as the fault wants it."""
-        if self._dead:
-            raise ProcessDiedError(name)
-        number = len(self._world.call_log)
-        self._world.call_log.append(name)
-        fault = self._world.fault
-        if fault is None or fault.call != number:
-            return function()
-        return self._strike(fault, name, function)
-
-    def _strike(self, fault: Fault, name: str, function: Callable[[], Any]) -> Any:
-        if fault.kind == "zombie":
-            self._world.fall_asleep(fault)
-            return function()
-        if fault.effect or fault.kind == "twice":
-            function()
-        if fault.kind == "twice" or (fault.kind == "conflict" and name != FIRST_WRITE):
-            return function()
-        if fault.kind == "conflict":
-            raise service_error("ConditionalRequestConflict", name)
-        if fault.kind == "error":
-            raise service_error("ServiceUnavailable", name)
-        self._dead = True
-        raise self._world.die(ExecutionAbortedError if fault.kind == "abort" else ProcessDiedError, name)
-
-
-class WiredClient:
-    """A boto3 client whose calls go over the wire."""
-
-    def __init__(self, client: Any, wire: Wire) -> None:
-        self._client = client
-        self._wire = wire
-
-    def __getattr__(self, operation: str) -> Any:
-        method = getattr(self._client, operation)
-        if operation == "exceptions":
-            return method
-
-        def call(**arguments: Any) -> Any:
-            # A client that sends a file again begins it again.
-            if hasattr(arguments.get("Body"), "read"):
-                arguments["Body"] = arguments["Body"].read()
-            name = FIRST_WRITE if "IfNoneMatch" in arguments else operation
-            return self._wire.call(name, lambda: method(**arguments))
-
-        return call
-
-    def get_paginator(self, operation: str) -> FakePaginator:
-        return FakePaginator(getattr(self, operation))
-
-
-class DeadLetterQueue:
-    """Takes messages out of sight, with the attributes by which they are known when they are redriven."""
-
-    def __init__(self, messages: list[QueuedMessage]) -> None:
-        self._messages = messages
-
-    def send_message(self, *, QueueUrl: str, MessageBody: str, MessageAttributes: dict[str, dict[str, str]]) -> None:
-        shown = {name: {"stringValue": value["StringValue"]} for name, value in MessageAttributes.items()}
-        record = {"messageId": f"dead-{len(self._messages)}", "body": MessageBody, "messageAttributes": shown}
-        self._messages.append(read_record(record))
 
 
 class World(WorkflowPlayer):

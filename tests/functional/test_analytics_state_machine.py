@@ -16,12 +16,13 @@ from msgspec import structs
 from chalicelib.fields import format_time
 from chalicelib.landing import LandedMeasurement
 from tests.books import check_books, check_moment
-from tests.crash_harness import ExecutionAbortedError, Fault, World
+from tests.crash_harness import World
 from tests.factories import DAY, HOUR, MINUTE, NOW, landed, measurement_fields, stage_settings
 from tests.oracle import expected_minutes
 from tests.queued import damaged_object
 from tests.states_language import DEFINITION, Execution
 from tests.strategies import whole_runs
+from tests.wire import ExecutionAbortedError, Fault
 
 # A sensor, the half minute of its measurement, and how many days before it was measured.
 Key = tuple[str, int, int]

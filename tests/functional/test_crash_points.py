@@ -11,10 +11,11 @@ import pytest
 from msgspec import structs
 
 from tests.books import check_books, check_moment
-from tests.crash_harness import FIRST_WRITE, ExecutionAbortedError, Fault, World
+from tests.crash_harness import World
 from tests.factories import DAY, HOUR
 from tests.queued import damaged_object, measurement
 from tests.states_language import Execution
+from tests.wire import FIRST_WRITE, ExecutionAbortedError, Fault
 
 # What happens to the world; a run that begins with it is played after it.
 Step = Callable[[World], Execution | None]

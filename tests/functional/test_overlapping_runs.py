@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.books import named
-from tests.crash_harness import FIRST_WRITE, Fault, World
+from tests.crash_harness import World
 from tests.factories import HOUR
 from tests.functional.test_crash_points import check, first_batch, look, recover, second_batch
+from tests.wire import FIRST_WRITE, Fault
 
 
 @pytest.fixture
