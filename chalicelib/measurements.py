@@ -1,6 +1,7 @@
 """Measurements: what a queue message is an array of, and the analytics count; temperatures of working sensors."""
 
 import re
+from sys import float_info
 from typing import Annotated
 
 import msgspec
@@ -23,7 +24,8 @@ class Measurement(Struct, frozen=True):
     temperature: Annotated[float, Meta(gt=-TEMPERATURE_MAX_CELSIUS, lt=TEMPERATURE_MAX_CELSIUS)]
     status: Status
     timestamp: Timestamp
-    value: float
+    # Neither NaN nor infinity, which would land as null.
+    value: Annotated[float, Meta(ge=-float_info.max, le=float_info.max)]
 
 
 def decode_measurements(body: str) -> tuple[dict[int, Measurement], list[str]]:

@@ -47,6 +47,9 @@ def test_measurements_survive_the_queue_unchanged(measurements):
         ({"status": "WARM"}, "[1].status: "),
         ({"timestamp": "2026-03-01T12:00:00"}, "[1].timestamp: "),
         ({"value": None}, "[1].value: "),
+        ({"value": math.nan}, "[1].value: "),
+        ({"value": math.inf}, "[1].value: "),
+        ({"value": -math.inf}, "[1].value: "),
     ],
 )
 def test_a_bad_measurement_is_told_by_place_and_field_beside_good_ones(fields, reason):
