@@ -7,7 +7,9 @@ import pytest
 from msgspec import structs
 
 from chalicelib.landing import encode_landing, landing_key, salvage_landing
+from chalicelib.ledger import run_number
 from tests.books import check_books
+from tests.contracts import LEDGER_TABLE
 from tests.crash_harness import World
 from tests.factories import DAY, HOUR, NOW, stage_settings
 from tests.functional.test_crash_points import played, recover, run
@@ -204,4 +206,31 @@ def test_a_run_sweeps_what_older_numbers_have_left_once_a_week(world):
     world.pass_time(7 * DAY)
     run_hourly(world, 2)
     assert left not in world.store.s3.objects
+    check_books(world)
+
+
+@pytest.mark.parametrize("interval_minutes", [1, 1_440])
+def test_a_head_set_back_as_the_operations_page_tells_counts_again_what_has_landed_since(world, interval_minutes):
+    world.settings = stage_settings(interval_minutes=interval_minutes)
+    damaged_object(world)
+    there, heads = set(), []
+    for number in range(6):
+        world.send(f"m{number}", [measurement("a1", number), measurement("b1", 0), measurement("a1", number)])
+        world.consume()
+        there = there | world.store.s3.objects.keys()
+        run_hourly(world, 1)
+        heads.append(world.committed().run_id)
+        if number == 2:
+            there = set(world.store.s3.objects)
+    for key in [key for key in world.store.s3.objects if key.startswith("archive/")]:
+        if run_number(key.split("/")[2].partition("_")[0]) > run_number(heads[2]):
+            del world.store.s3.objects[key]
+    for key in there:
+        if key.startswith(("runs/", "landing/")):
+            world.store.s3.objects[key] = world.store.s3.history[key]
+    world.dynamodb.tables[LEDGER_TABLE]["head"]["run_id"] = {"S": heads[2]}
+    recover(world)
+    assert totals(world) == (7, 11, 0, 3)
+    assert heads[2] in [manifest.run_id for manifest in world.committed_chain()]
+    assert heads[3] not in [manifest.run_id for manifest in world.committed_chain()]
     check_books(world)
