@@ -100,9 +100,8 @@ class Execution:
         return self._data["claim"]["answer"]
 
     @property
-    def data(self) -> dict[str, Any]:
-        """What the upcoming state is given."""
-        return self._data
+    def plan(self) -> dict[str, Any]:
+        return self._data["plan"]["answer"]
 
     @property
     def answer(self) -> dict[str, Any]:

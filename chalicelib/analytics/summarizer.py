@@ -105,7 +105,7 @@ class Summarizer:
             entries=entries,
             duplicates=plan.duplicates,
             archived_through=0 if claim.is_static else archived_through(handed_over.spool, entries, claim.run_id),
-            locations_summary_key=locations_summary_key(claim.folder, attempt),
+            locations_summary_key="" if claim.is_static else locations_summary_key(claim.folder, attempt),
             latest_measurement=max(plan.latest_measurement or "", previous.latest_measurement),
             counts=counts,
             totals=previous.totals + counts,

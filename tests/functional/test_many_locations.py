@@ -16,6 +16,6 @@ def test_the_receivers_answer_stays_small_however_many_locations_there_are() -> 
         for number in range(LOCATIONS)
     ]
     land(player, *lines)
-    answer = player.start("run-1").advance_to("ReportLocations").data["plan"]["answer"]
+    answer = player.start("run-1").advance_to("ReportLocations").plan
     assert len(json.dumps(answer)) < 1_000
     assert len(json.loads(player.store.get(answer["locations_key"]))) == LOCATIONS

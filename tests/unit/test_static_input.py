@@ -2,13 +2,14 @@
 
 import gzip
 import json
+import re
 
 import duckdb
+import msgspec
 import pytest
 
-from chalicelib.analytics.workflow import ReportAnswer, RunAnswer, RunRequest, S3Input, SqsInput
-from chalicelib.ledger import NO_MANIFEST, Counts, manifest_key, report_key
-from tests.factories import NOW, landed
+from chalicelib.ledger import NO_MANIFEST, NO_RUN, Counts, Manifest
+from tests.factories import MINUTE, NOW, landed
 from tests.runs import land, new_player
 
 COLUMNS = ["sensor_id", "location_id", "temperature", "timestamp"]
@@ -49,9 +50,9 @@ def play(player, key, content):
 def prepared(player, content, key="input/readings.csv"):
     """The counts of a run over the file, and its number of rows in each location."""
     player.store.put(key, content)
-    answer = player.start("static", NOW, {"source": "S3", "key": key}).advance_to("ReportLocations").answer
-    tasks = json.loads(player.store.get(answer["locations_key"]))
-    counts = Counts(**answer["counts"])
+    plan = player.start("static", NOW, {"source": "S3", "key": key}).advance_to("ReportLocations").plan
+    tasks = json.loads(player.store.get(plan["locations_key"]))
+    counts = Counts(**plan["counts"])
     return counts, {task["location_id"]: task["counts"]["measurements"] for task in tasks}
 
 
@@ -61,30 +62,73 @@ def failure(player, content, key="input/readings.csv"):
     return execution.error
 
 
-def report(player, location):
-    return json.loads(player.store.get(report_key(location, "static")))
+def report(player, execution, location):
+    """The report that the execution's answer names."""
+    (key,) = [one["report_key"] for one in execution.answer["reports"] if one["location_id"] == location]
+    return json.loads(player.store.get(key))
+
+
+def manifest_of(player, execution):
+    return msgspec.json.decode(player.store.get(execution.answer["manifest_key"]), type=Manifest)
 
 
 def test_reports_are_written_and_ledger_and_landing_stay_untouched(player):
     key = land(player, landed())
     execution = play(player, "input/readings.csv", csv())
-    assert (execution.status, execution.passed[-1]) == ("SUCCEEDED", "Reported")
+    assert (execution.status, execution.passed[-2:]) == ("SUCCEEDED", ["Committable", "Reported"])
     assert player.committed() == NO_MANIFEST
     assert player.store.list_keys("landing/") == [key]
-    assert player.ledger.read_manifest("static").landing == [], "it consumes nothing"
-    (minute,) = report(player, "a")["minutes"]
+    (minute,) = report(player, execution, "a")["minutes"]
     assert (minute["timestamp"], minute["count"], minute["mean"]) == ("2026-03-01T11:58:00.000Z", 2, 21.0)
-    assert report(player, "b:c")["minutes"][0]["mean"] == -4.0
+    assert report(player, execution, "b:c")["minutes"][0]["mean"] == -4.0
+
+
+def test_all_that_a_static_run_writes_is_below_a_folder_of_its_own(player):
+    land(player, landed())
+    assert player.run("run-1", NOW).status == "SUCCEEDED"
+    player.store.put("old.csv", csv())
+    before = dict(player.store.s3.objects)
+    folders = []
+    for _ in range(2):
+        answer = player.run("static", NOW, {"source": "S3", "key": "old.csv"}).answer
+        assert re.fullmatch("[0-9a-f]{16}", answer["run_id"])
+        folders.append((f"static/{answer['run_id']}/", f"scratch/{answer['run_id']}/"))
+    new = player.store.s3.objects.keys() - before.keys()
+    assert {folder for folder in sum(folders, ()) if any(key.startswith(folder) for key in new)} == {*sum(folders, ())}
+    assert [key for key in new if not key.startswith(sum(folders, ()))] == []
+    assert {key: player.store.s3.objects[key] for key in before} == before
+    assert len(set(folders)) == 2
+
+
+def test_the_manifest_of_a_static_run_says_nothing_of_ledger_archive_and_quarantine(player):
+    player.store.put(land(player, landed("damaged")), b"")
+    land(player, landed("1"), landed("1"), number=1)
+    player.run("run-1", NOW)
+    player.run("run-2", NOW + MINUTE)
+    assert player.ledger.tallies().quarantine.objects == 1
+    manifest = manifest_of(player, play(player, "input/readings.csv", csv([*ROWS, ROWS[0]])))
+    assert (manifest.counts, manifest.previous_run_id) == (Counts(measurements=3, duplicates=1), NO_RUN)
+    kept = ("landing", "quarantine", "spool", "entries", "duplicates", "archived_through", "quarantined",
+            "swept_at", "handed_over_at", "late_handed_over_at", "locations_summary_key")  # fmt: skip
+    assert {name: getattr(manifest, name) for name in kept} == {name: getattr(NO_MANIFEST, name) for name in kept}
+    assert {key for key in manifest.reports.values() if key not in player.store.s3.objects} == set()
 
 
 def test_a_static_run_does_not_see_what_was_reported_before_and_does_not_disturb_it(player):
     land(player, landed("1", timestamp=NOW))
     player.run("run-1", NOW)
-    play(player, "input/readings.csv", csv())
-    assert report(player, "a")["measurements"] == 2
+    execution = play(player, "input/readings.csv", csv())
+    assert report(player, execution, "a")["measurements"] == 2
     land(player, landed("2", timestamp=NOW), number=1)
     player.run("run-2", NOW)
     assert player.reports()["a"].measurements == 2
+
+
+def test_a_static_run_counts_again_what_runs_over_the_queue_have_counted(player):
+    land(player, landed("1", timestamp=NOW))
+    player.run("run-1", NOW)
+    counts, _ = prepared(player, csv([["1", "a", 35.0, "2026-03-01T12:00:00Z"]]))
+    assert counts == Counts(measurements=1)
 
 
 @pytest.mark.parametrize(
@@ -180,9 +224,9 @@ def test_times_are_cut_to_the_millisecond_and_never_rounded(player, tmp_path, ty
         ("a.parquet", parquet(tmp_path, rows, ("VARCHAR", "VARCHAR", "DOUBLE", type_))),
     ):
         counts, _ = prepared(player, content, key)
-        assert counts == Counts(measurements=1, duplicates=2, late=1), key
-        play(player, key, content)
-        assert [minute["timestamp"] for minute in report(player, "a")["minutes"]] == ["2026-03-01T11:58:00.000Z"]
+        assert counts == Counts(measurements=2, duplicates=2), key
+        shown = report(player, play(player, key, content), "a")["minutes"]
+        assert [minute["timestamp"] for minute in shown] == ["2026-03-01T11:58:00.000Z"]
 
 
 def test_sensors_of_two_locations_that_have_the_same_ids_are_counted_apart(player):
@@ -229,34 +273,32 @@ def test_a_key_as_long_as_s3_allows_is_read(player):
 @pytest.mark.parametrize(("key", "content"), [("a.csv", csv([])), ("a.jsonl", b"")])
 def test_a_file_without_rows_is_a_successful_run_without_reports(player, key, content):
     execution = play(player, key, content)
-    assert execution.status == "SUCCEEDED"
-    assert player.store.list_keys("reports/") == []
+    assert execution.passed == [
+        "Claim", "AnythingToDo", "Receive", "AnythingToReport", "Summarize", "Committable", "Reported",
+    ]  # fmt: skip
+    assert (execution.answer["locations"], execution.answer["reports"]) == (0, [])
+    assert [key for key in player.store.s3.objects if "/reports/" in key] == []
 
 
-def test_duplicates_and_late_rows_are_counted_as_in_any_run(player):
+def test_duplicates_and_old_rows_are_counted_as_in_a_first_run(player):
     rows = [*ROWS, ROWS[0], ["1", "a", 1.0, "2026-02-27T12:00:00Z"]]
     counts, locations = prepared(player, csv(rows))
-    assert counts == Counts(measurements=3, duplicates=1, late=1)
-    assert locations == {"a": 2, "b:c": 1}
+    assert counts == Counts(measurements=4, duplicates=1)
+    assert locations == {"a": 3, "b:c": 1}
 
 
 def test_the_answer_tells_where_the_first_hundred_reports_are(player):
     rows = [[str(number), f"{number:03}", 20.0, "2026-03-01T11:58:00Z"] for number in range(101)]
-    player.store.put("input.csv", csv(rows))
-    answer = player.process().receiver.receive(RunRequest("run", NOW, S3Input("input.csv")))
-    (locations_key,) = [key for key in player.store.list_keys("scratch/run/") if key.endswith("/locations.json")]
-    assert answer == RunAnswer(
-        run_id="run",
-        has_input=True,
-        previous_run_id=NO_MANIFEST.run_id,
-        manifest_key=manifest_key("run"),
-        locations_key=locations_key,
-        locations=101,
-        counts=Counts(measurements=101),
-        reports=[ReportAnswer(f"{number:03}", report_key(f"{number:03}", "run")) for number in range(100)],
-    )
+    execution = play(player, "input.csv", csv(rows))
+    answer = execution.answer
+    manifest = manifest_of(player, execution)
+    assert (answer["previous_run_id"], answer["locations"]) == (NO_RUN, 101)
+    assert Counts(**answer["counts"]) == manifest.counts == Counts(measurements=101)
+    assert answer["reports"] == [
+        {"location_id": f"{number:03}", "report_key": manifest.reports[f"{number:03}"]} for number in range(100)
+    ]
 
 
 def test_a_run_over_the_queue_names_no_reports(player):
     land(player, landed())
-    assert player.process().receiver.receive(RunRequest("run", NOW, SqsInput())).reports == []
+    assert player.run("run-1", NOW).answer["reports"] == []
