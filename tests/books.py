@@ -2,8 +2,7 @@
 
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
 from itertools import chain
@@ -65,15 +64,14 @@ def check_moment(world: World) -> None:
     Whoever reads all files below `archive/` sees nothing twice, and nothing that is not committed. Whoever reads by a
     manifest, the last one or the one before it, finds all that it names, and all rows of the runs up to it.
     """
-    chain_ = world.committed_chain()
-    counted = [Counter(_counted_by(world, manifest)) for manifest in chain_]
-    committed = sum(counted, Counter())
-    assert set(committed.values()) <= {1}
-    assert Counter(chain.from_iterable(_archive_file(world, key) for key in _keys(world, "archive/"))) <= committed
-    for number, manifest in enumerate(chain_[:2]):
+    manifests = world.committed_chain()
+    counted = [_counted_by(world, manifest) for manifest in manifests]
+    committed = _without_repetition(chain(*counted))
+    assert _without_repetition(chain(*(_archive_file(world, key) for key in _keys(world, "archive/")))) <= committed
+    for number, manifest in enumerate(manifests[:2]):
         missing = named(manifest) - world.store.s3.objects.keys()
         assert not missing, f"{manifest.run_id} names {sorted(missing)}"
-        assert set(remembered(world, manifest).values()) == set(sum(counted[number:], Counter()))
+        assert set(remembered(world, manifest).values()) == set(chain(*counted[number:]))
 
 
 def named(manifest: Manifest) -> set[str]:
@@ -87,13 +85,10 @@ def named(manifest: Manifest) -> set[str]:
 # In the end
 
 
-def check_books(world: World, lost: Iterable[Row] = ()) -> None:
-    """What is remembered is what was accepted, but for what was lost with damaged objects; nothing else is left."""
-    accepted, refused = accepted_rows(world.sent), {row.key for row in lost}
-    memory = remembered(world, world.committed())
-    assert {key: row.content for key, row in memory.items()} == {
-        key: row.content for key, row in accepted.items() if key not in refused
-    }
+def check_books(world: World) -> None:
+    """What is remembered is what was accepted, and nothing else is left."""
+    memory, accepted = remembered(world, world.committed()), accepted_rows(world.sent)
+    assert {key: row.content for key, row in memory.items()} == {key: row.content for key, row in accepted.items()}
     balance = balance_of(world)
     assert balance.accepted == balance.measurements + balance.duplicates + balance.quarantined
     assert balance.measurements == len(memory)
@@ -164,25 +159,41 @@ def _measurements(message: QueuedMessage) -> list[dict]:
         return []
 
 
-def _counted_by(world: World, manifest: Manifest) -> Iterator[Row]:
-    """Yield the rows that a run added, from the parts that it wrote, which may be gone since."""
+def _without_repetition(rows: Iterable[Row]) -> set[Row]:
+    listed = list(rows)
+    assert len(set(listed)) == len(listed)
+    return set(listed)
+
+
+def _counted_by(world: World, manifest: Manifest) -> list[Row]:
+    """Return the rows that a run added, from the parts that it wrote, which may be gone since."""
     parts = chain(manifest.spool, *(entry.parts for entry in manifest.entries))
-    own = [part for part in parts if run_of(part.key) == manifest.run_id]
-    return chain.from_iterable(_part(world, part) for part in own)
+    return [row for part in parts if run_of(part.key) == manifest.run_id for row in _part(world, part)]
 
 
 def _part(world: World, part: Part) -> tuple[Row, ...]:
-    rows = rows_of(world.store.s3.history[part.key])
+    return _rows_of_part(part, world.store.s3.history[part.key])
+
+
+def _archive_file(world: World, key: str) -> tuple[Row, ...]:
+    return _rows_of_archive(key, world.store.s3.objects[key])
+
+
+# Asked for again and again, of the same files.
+@lru_cache(maxsize=4_096)
+def _rows_of_part(part: Part, content: bytes) -> tuple[Row, ...]:
+    rows = rows_of(content)
     assert len(rows) == part.rows
     _check_range(rows, part.first, part.last)
     return rows
 
 
-def _archive_file(world: World, key: str) -> tuple[Row, ...]:
+@lru_cache(maxsize=4_096)
+def _rows_of_archive(key: str, content: bytes) -> tuple[Row, ...]:
     name = _ARCHIVE_NAME.fullmatch(key)
     assert name, key
     day, run_id, first, last = name.groups()
-    rows = rows_of(world.store.s3.objects[key])
+    rows = rows_of(content)
     assert {f"{row.measured_at:%Y-%m-%d}" for row in rows} == {day}
     assert list(rows) == sorted(rows, key=lambda row: row.key)
     assert max(row.run for row in rows) <= run_number(run_id)
@@ -199,7 +210,6 @@ def _keys(world: World, prefix: str) -> list[str]:
     return [key for key in world.store.s3.objects if key.startswith(prefix)]
 
 
-@lru_cache(maxsize=4_096)
 def rows_of(content: bytes) -> tuple[Row, ...]:
     """Read a Parquet file of the archive or the spool."""
     with TemporaryDirectory(prefix="books-") as folder:
