@@ -72,7 +72,9 @@ class ArchiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The minutes after which measurements are handed over to the archive, and the rows of one of its files."""
 
     interval_minutes: Annotated[int, Meta(ge=1, le=1_440)]
-    entry_rows: Annotated[int, Meta(ge=1_000, le=20_000_000)]
+    # Parts and file are in Lambda's /tmp together: 180 MB, and what does not fit into DuckDB's memory beside them. Of
+    # ten million rows they take more than the 512 MB that there are.
+    entry_rows: Annotated[int, Meta(ge=1_000, le=5_000_000)]
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):

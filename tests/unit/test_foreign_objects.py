@@ -1,5 +1,7 @@
 """Whatever somebody else puts into the bucket, or takes out of it: runs go on."""
 
+from errno import ENOSPC
+
 import pytest
 
 from tests.factories import DAY, HOUR, NOW, landed
@@ -51,3 +53,18 @@ def test_an_entry_whose_part_is_gone_stops_no_run_and_waits_until_the_part_is_ba
     assert player.run("with", later).status == "SUCCEEDED"
     assert entry.key in player.store.s3.objects
     assert entry not in player.committed().entries
+
+
+def test_an_entry_that_no_disk_has_room_for_stops_no_run(player):
+    def fill(operation, key):
+        if operation == "get" and "/spool/" in key:
+            raise OSError(ENOSPC, "No space left on device")
+
+    for number in range(2):
+        land(player, landed(str(number)), number=number)
+        player.run(f"run-{number}", NOW + number * HOUR)
+    (entry,) = player.committed().entries
+    player.store.s3.before = fill
+    land(player, landed("2", timestamp=NOW + 2 * HOUR), number=2)
+    assert player.run("full", NOW + 2 * HOUR).status == "SUCCEEDED"
+    assert player.committed().entries[0] == entry

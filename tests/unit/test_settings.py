@@ -168,6 +168,12 @@ def test_the_signing_key_may_be_replaced_many_times(tmp_path, version):
         ("analytics.max_concurrency", 1_001),
         ("analytics.duckdb_memory_limit_mb", 99),
         ("analytics.duckdb_memory_limit_mb", 10**400),
+        ("ingest.accepted_age_hours", 0),
+        ("ingest.accepted_age_hours", 721),
+        ("archive.interval_minutes", 0),
+        ("archive.interval_minutes", 1_441),
+        ("archive.entry_rows", 999),
+        ("archive.entry_rows", 5_000_001),
     ],
 )
 def test_a_value_out_of_bounds_is_named(tmp_path, path, value):
