@@ -204,3 +204,8 @@ def test_what_tells_of_a_run_has_its_name_by_contract():
     key = report_key(folder, "a", "fedcba9876543210")
     assert key == "runs/000000000012-0123456789abcdef/reports/location_id=a/fedcba9876543210.json"
     assert state_key(key) == "runs/000000000012-0123456789abcdef/state/location_id=a/fedcba9876543210.parquet"
+
+
+def test_a_run_over_the_queue_names_no_reports(player):
+    land(player, landed())
+    assert player.run("run-1", NOW).answer["reports"] == []

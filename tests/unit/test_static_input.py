@@ -297,8 +297,3 @@ def test_the_answer_tells_where_the_first_hundred_reports_are(player):
     assert answer["reports"] == [
         {"location_id": f"{number:03}", "report_key": manifest.reports[f"{number:03}"]} for number in range(100)
     ]
-
-
-def test_a_run_over_the_queue_names_no_reports(player):
-    land(player, landed())
-    assert player.run("run-1", NOW).answer["reports"] == []
