@@ -124,7 +124,12 @@ class Claimer:
             return
         number = run_number(previous.run_id)
         after = "" if is_sweep else run_folder(f"{max(number - _NUMBERS_LISTED, 0):012}")
-        named = {*_named(previous), *_named(self._ledger.read_manifest(previous.previous_run_id))}
+        try:
+            before = self._ledger.read_manifest(previous.previous_run_id)
+        except ObjectNotFoundError:
+            # Nobody can follow it any more, to whatever it named.
+            before = NO_MANIFEST
+        named = {*_named(previous), *_named(before)}
         for key in self._store.list_keys(RUNS_PREFIX, after):
             # What else somebody has put there is not ours, and later attempts may be under way.
             if key not in named and _OF_AN_ATTEMPT.match(key) and run_number(run_of(key)) <= number:

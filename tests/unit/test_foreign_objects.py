@@ -4,6 +4,7 @@ from errno import ENOSPC
 
 import pytest
 
+from chalicelib.ledger import manifest_key, run_folder
 from tests.factories import DAY, HOUR, NOW, landed
 from tests.runs import counts, land, new_player
 
@@ -68,3 +69,13 @@ def test_an_entry_that_no_disk_has_room_for_stops_no_run(player):
     land(player, landed("2", timestamp=NOW + 2 * HOUR), number=2)
     assert player.run("full", NOW + 2 * HOUR).status == "SUCCEEDED"
     assert player.committed().entries[0] == entry
+
+
+def test_a_manifest_that_somebody_removed_behind_the_heads_stops_no_run(player):
+    for number in range(3):
+        land(player, landed(str(number)), number=number)
+        player.run(f"run-{number}", NOW + number * HOUR)
+    del player.store.s3.objects[manifest_key(run_folder(player.committed().previous_run_id))]
+    land(player, landed("3"), number=3)
+    assert player.run("next", NOW + 3 * HOUR).status == "SUCCEEDED"
+    assert player.reports()["a"].measurements == 4
