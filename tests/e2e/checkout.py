@@ -76,7 +76,8 @@ class Checkout:
 
     def announced_by(self, process: "subprocess.Popen[str]") -> dict[str, Any]:
         """Wait until the process has announced its cloud, and return what it tells."""
-        wait_for(lambda: self.announcement.exists() or process.poll() is not None)
+        # To package the application takes a busy machine more than a minute.
+        wait_for(lambda: self.announcement.exists() or process.poll() is not None, timeout_seconds=240)
         announced: dict[str, Any] = json.loads(self.announcement.read_text())
         return announced
 
