@@ -69,7 +69,7 @@ class World(WorkflowPlayer):
         """Return all that decides what comes from now on, if no fault does, and all notified and committed so far."""
         outcome = repr((self.notifications, self.dynamodb.tables, self.committed_chain()))
         execution = self.execution.position if self.execution else None
-        objects = frozenset(self.store.s3.objects.items())
+        objects = frozenset((key, one) for key, one in self.store.s3.objects.items() if not self._is_over(key))
         return outcome, execution, objects, repr((self.queue, self.dead_letters)), self.now, self._uuids
 
     # What the outside does
@@ -181,12 +181,12 @@ class World(WorkflowPlayer):
     def fall_asleep(self, fault: Fault) -> None:
         """Be given up, in a process, and go on only when woken."""
         assert self._running
-        self.zombies.append(Zombie(self._running, run_number(self.ledger.head() or NO_RUN) + fault.commits))
+        self.zombies.append(Zombie(self._running, self._head() + fault.commits))
         self._running.sleep()
 
     def wake(self, *, all_of_them: bool = False) -> None:
         """Let the zombies whose time has come go on; each ends before the next."""
-        head = run_number(self.ledger.head() or NO_RUN)
+        head = self._head()
         for zombie in [one for one in self.zombies if all_of_them or one.until <= head]:
             self.zombies.remove(zombie)
             zombie.invocation.wake()
@@ -211,6 +211,14 @@ class World(WorkflowPlayer):
 
     def _may_fall_asleep(self) -> bool:
         return self.fault is not None and self.fault.kind == "zombie" and self.fault.call >= len(self.call_log)
+
+    def _is_over(self, key: str) -> bool:
+        """Whether it is a work file of a run that nobody goes on with."""
+        folder, _, rest = key.partition("/")
+        return folder == "scratch" and run_number(rest) <= self._head()
+
+    def _head(self) -> int:
+        return run_number(self.ledger.head() or NO_RUN)
 
     def _wired_store(self, wire: Wire) -> FakeObjectStore:
         return FakeObjectStore(WiredClient(self.store.s3, wire))

@@ -85,17 +85,11 @@ STEPS: dict[str, Step] = {
 }
 # Three commits more.
 LATER: list[Step] = [step for number in range(3) for step in (one_more(number), run(f"later-{number}"))]
-# Once a day what came late is handed over, and once a week all runs are cleaned up behind.
+# So late that what came late is handed over too, and that all runs are cleaned up behind.
 RECOVERY: list[Step] = [
     redelivery,
-    run("recovery-0"),
-    redelivery,
-    run("recovery-1"),
-    redelivery,
     lambda world: world.pass_time(7 * DAY),
-    run("recovery-2"),
-    run("recovery-3"),
-    run("recovery-4"),
+    *(run(f"recovery-{number}") for number in range(3)),
 ]
 # Of the calls that come so late that runs are played meanwhile.
 ONE_IN = one_in(4)
