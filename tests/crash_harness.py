@@ -5,6 +5,7 @@ numbers the calls of a scenario, and a `Fault` strikes at one of them.
 """
 
 import copy
+import itertools
 import json
 from collections.abc import Callable, Hashable
 from datetime import datetime, timedelta
@@ -24,8 +25,9 @@ from tests.factories import NOW, stage_settings
 from tests.fake_s3 import FakeObjectStore
 from tests.fakes import FakeDynamoDb
 from tests.invocations import GivenUpError, Invocation, ProcessDiedError
+from tests.known_processes import Answerer, Call, KnownProcesses
 from tests.states_language import Execution, TaskFailedError
-from tests.wire import DeadLetterQueue, ExecutionAbortedError, Fault, Wire, WiredClient
+from tests.wire import DeadLetterQueue, ExecutionAbortedError, Fault, NotedClient, Wire, WiredClient
 from tests.workflow_player import Process, WorkflowPlayer, new_quarantine_count
 
 # What Step Functions calls it when there is no answer in time, and when a process is gone.
@@ -58,7 +60,8 @@ class World(WorkflowPlayer):
         self.now = NOW
         self._running: Invocation | None = None
         self._death: ProcessDiedError | None = None
-        self._uuids = 0
+        self._functions = 0
+        self._known = KnownProcesses()
 
     def snapshot(self) -> "World":
         """Return a copy that goes its own way."""
@@ -70,7 +73,7 @@ class World(WorkflowPlayer):
         outcome = repr((self.notifications, self.dynamodb.tables, self.committed_chain()))
         execution = self.execution.position if self.execution else None
         objects = frozenset((key, one) for key, one in self.store.s3.objects.items() if not self._is_over(key))
-        return outcome, execution, objects, repr((self.queue, self.dead_letters)), self.now, self._uuids
+        return outcome, execution, objects, repr((self.queue, self.dead_letters)), self.now, self._functions
 
     # What the outside does
 
@@ -88,7 +91,7 @@ class World(WorkflowPlayer):
         batch = list(self.queue)
         wire = Wire(self)
         buffer = Buffer(
-            self._wired_store(wire),
+            FakeObjectStore(WiredClient(self.store.s3, wire)),
             new_quarantine_count(WiredClient(self.dynamodb, wire)),
             DeadLetters("dead-letters", WiredClient(DeadLetterQueue(self.dead_letters), wire)),
             self._clock,
@@ -151,10 +154,26 @@ class World(WorkflowPlayer):
     # What processes are made of
 
     def process(self) -> Process:
-        """Start a process with a wire of its own."""
+        """Start a process with a wire of its own, for what is no function."""
         wire = Wire(self)
-        dynamodb = WiredClient(self.dynamodb, wire)
-        return Process(self.settings, self._wired_store(wire), dynamodb, self._new_uuid, self.scratch)
+        return self._process(WiredClient(self.store.s3, wire), WiredClient(self.dynamodb, wire))
+
+    def invoke(self, function: str, payload: Any) -> Any:
+        """Call a function in a process with a wire of its own, or do what is known of such a process."""
+        wire = Wire(self)
+        clients = {"s3": WiredClient(self.store.s3, wire), "dynamodb": WiredClient(self.dynamodb, wire)}
+        self._functions += 1
+
+        def answer(call: Call) -> Any:
+            return getattr(clients[call.client], call.operation)(**call.arguments)
+
+        def begin(note: Answerer) -> Any:
+            noted = {name: NotedClient(name, client.exceptions, note) for name, client in clients.items()}
+            process = self._process(noted["s3"], noted["dynamodb"])
+            return msgspec.to_builtins(process.invoke(function, payload))
+
+        request = (function, json.dumps(payload), repr(self.settings), self._functions)
+        return self._known.play(request, answer, begin)
 
     def start(self, name: str, started_at: datetime | None = None, input_: Any = None) -> Execution:
         """Start an execution now."""
@@ -220,8 +239,12 @@ class World(WorkflowPlayer):
     def _head(self) -> int:
         return run_number(self.ledger.head() or NO_RUN)
 
-    def _wired_store(self, wire: Wire) -> FakeObjectStore:
-        return FakeObjectStore(WiredClient(self.store.s3, wire))
+    def _process(self, s3: Any, dynamodb: Any) -> Process:
+        # Names are shortened to their first half; those of one process follow from its number.
+        numbers = itertools.count(self._functions << 16)
+        return Process(
+            self.settings, FakeObjectStore(s3), dynamodb, lambda: UUID(int=next(numbers) << 64), self.scratch
+        )
 
     def _milliseconds(self) -> int:
         return round(self.now.timestamp() * 1_000)
@@ -229,8 +252,3 @@ class World(WorkflowPlayer):
     def _clock(self) -> datetime:
         self.now += timedelta(milliseconds=1)
         return self.now
-
-    def _new_uuid(self) -> UUID:
-        self._uuids += 1
-        # Ids are shortened to their first half.
-        return UUID(int=self._uuids << 64)

@@ -21,11 +21,6 @@ def whole_runs(examples: int) -> int:
     return int(os.environ.get("THERMONET_EXAMPLES", examples))
 
 
-def one_in(number: int) -> int:
-    """Of how many cases that play whole runs to try one: of so many, or each, for who has more time."""
-    return 1 if "THERMONET_EXAMPLES" in os.environ else number
-
-
 def outcome(function: Callable[..., Any], *arguments: object) -> tuple[Any, str | None]:
     """What the function returns and None, or None and what its ValidationError says; any other error goes through."""
     try:

@@ -7,6 +7,7 @@ from chalicelib.ingest.queue_messages import QueuedMessage, read_record
 from tests.fake_s3 import FakePaginator
 from tests.fakes import service_error
 from tests.invocations import ProcessDiedError
+from tests.known_processes import Answerer, Call
 
 # How the log calls a write that may find its key taken.
 FIRST_WRITE = "put_object if new"
@@ -92,9 +93,7 @@ class WiredClient:
             return method
 
         def call(**arguments: Any) -> Any:
-            # A client that sends a file again begins it again.
-            if hasattr(arguments.get("Body"), "read"):
-                arguments["Body"] = arguments["Body"].read()
+            arguments = as_sent(arguments)
             name = FIRST_WRITE if "IfNoneMatch" in arguments else operation
             return self._wire.call(name, lambda: method(**arguments))
 
@@ -102,6 +101,27 @@ class WiredClient:
 
     def get_paginator(self, operation: str) -> FakePaginator:
         return FakePaginator(getattr(self, operation))
+
+
+class NotedClient:
+    """A boto3 client whose calls are answered by whoever notes them."""
+
+    def __init__(self, name: str, exceptions: Any, note: Answerer) -> None:
+        self._name = name
+        self._note = note
+        self.exceptions = exceptions
+
+    def __getattr__(self, operation: str) -> Any:
+        return lambda **arguments: self._note(Call(self._name, operation, as_sent(arguments)))
+
+    def get_paginator(self, operation: str) -> FakePaginator:
+        return FakePaginator(getattr(self, operation))
+
+
+def as_sent(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return a call's arguments with the content of a file in its place; who sends it again begins it again."""
+    body = arguments.get("Body")
+    return {**arguments, "Body": body.read()} if hasattr(body, "read") else arguments
 
 
 class DeadLetterQueue:

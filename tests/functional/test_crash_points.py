@@ -15,7 +15,6 @@ from tests.crash_harness import World
 from tests.factories import DAY, HOUR
 from tests.queued import damaged_object, measurement
 from tests.states_language import Execution
-from tests.strategies import one_in
 from tests.wire import FIRST_WRITE, ExecutionAbortedError, Fault
 
 # What happens to the world; a run that begins with it is played after it.
@@ -91,8 +90,6 @@ RECOVERY: list[Step] = [
     lambda world: world.pass_time(7 * DAY),
     *(run(f"recovery-{number}") for number in range(3)),
 ]
-# Of the calls that come so late that runs are played meanwhile.
-ONE_IN = one_in(4)
 # The step with the fault and the next; recovery begins with another run.
 STEPS_PLAYED = 2
 
@@ -210,11 +207,11 @@ class Scenario:
         known |= passed
 
     def points(self, name: str, kind: FaultKind) -> list[Fault]:
-        """Return the faults of a kind in a step, at all of its calls where that is no matter of minutes."""
+        """Return the faults of a kind in a step."""
         calls: Sequence[int] = self.calls[name]
         if kind.kind == "conflict":
             calls = [call for call in calls if self.log[call] == FIRST_WRITE]
-        return [kind.at(call) for call in (calls[kind.commits % ONE_IN :: ONE_IN] if kind.commits else calls)]
+        return [kind.at(call) for call in calls]
 
 
 @pytest.fixture(autouse=True, scope="module")
