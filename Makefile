@@ -62,6 +62,9 @@ audit: setup  ## Check the packaged dependencies for known vulnerabilities, wher
 mutants: setup  ## Change the domain and the protocol in every small way, and list the changes that no test notices
 	@$(BIN)/mutmut run; $(BIN)/mutmut results
 
+chaos: setup  ## Let the analytics live through a thousand random histories of faults (HISTORIES=n)
+	@THERMONET_EXAMPLES=$(or $(HISTORIES),1000) $(BIN)/pytest tests/functional/test_analytics_state_machine.py
+
 unit: setup  ## Run the unit tests, in seconds
 	@$(BIN)/pytest -n 4 tests/unit
 
@@ -97,4 +100,4 @@ triage: setup  ## Build the ZIP of the function for dead letters
 clean:  ## Remove everything that is not in the repository
 	rm -rf .venv .venv-cloud .venv-checkov .local out mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: help setup lock run demo cloud local token provision sensors restore lint audit mutants unit test-fast test bench package plan deploy destroy triage clean
+.PHONY: help setup lock run demo cloud local token provision sensors restore lint audit mutants chaos unit test-fast test bench package plan deploy destroy triage clean

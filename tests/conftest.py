@@ -40,11 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Tell at how many points the analytics were made to crash and how, over all workers of a parallel run."""
     passed = [dict(report.user_properties) for report in terminalreporter.getreports("passed")]
-    points = [properties["crash_points"] for properties in passed if "crash_points" in properties]
+    points = sorted(properties["crash_points"] for properties in passed if "crash_points" in properties)
     if not points:
         return
-    terminalreporter.write_line(f"crash points: {sum(number for _, _, number in points)} passed")
-    for step in sorted({step for step, _, _ in points}):
-        kinds = sorted((kind, number) for its_step, kind, number in points if its_step == step)
-        told = "; ".join(f"{kind} {number}" for kind, number in kinds)
+    terminalreporter.write_line(f"crash points: {sum(number for *_, number in points)} passed")
+    for step in dict.fromkeys(step for _, step, *_ in points):
+        kinds = [(kind, number) for _, its_step, _, kind, number in points if its_step == step]
+        told = ", ".join(f"{kind} {number}" for kind, number in kinds)
         terminalreporter.write_line(f"  {step}: {sum(number for _, number in kinds)} ({told})")
