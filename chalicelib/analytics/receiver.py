@@ -12,7 +12,7 @@ from uuid import UUID
 import duckdb
 import msgspec
 
-from chalicelib.analytics import archive, deduplication, known_rows, landing_input, run_input
+from chalicelib.analytics import archive, deduplication, duplicates_memory, known_rows, landing_input, run_input
 from chalicelib.analytics.duckdb_session import duckdb_session
 from chalicelib.analytics.workflow import Claim, LocationTask, Plan, PlanAnswer, ReceiveRequest
 from chalicelib.fields import CLOCK_SKEW_MAX, format_time
@@ -95,7 +95,7 @@ class Receiver:
             self._settings.archive.entry_rows,
             folder,
         )
-        duplicates = known_rows.write_duplicates(
+        duplicates = duplicates_memory.write_duplicates(
             connection,
             self._store,
             "dropped",

@@ -9,10 +9,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from chalicelib.analytics import known_rows
+from chalicelib.analytics import duplicates_memory
 from chalicelib.analytics.archive import carry_out, write_parts
 from chalicelib.analytics.duckdb_session import duckdb_session
-from chalicelib.analytics.known_rows import load_known, write_duplicates
+from chalicelib.analytics.duplicates_memory import write_duplicates
+from chalicelib.analytics.known_rows import load_known
 from chalicelib.errors import ObjectNotFoundError
 from chalicelib.ledger import NO_MANIFEST
 from chalicelib.settings import ArchiveSettings
@@ -264,7 +265,7 @@ class TestMemoryOfDuplicates:
         assert sorted(row[1] for row in read_parquet(store, joined.key)) == ["1", "10", "3", "5", "7", "9"]
 
     def test_parts_are_joined_up_to_a_size_that_disk_and_memory_have_room_for(self, store, monkeypatch):
-        monkeypatch.setattr(known_rows, "_JOINED_ROWS_MAX", 20)
+        monkeypatch.setattr(duplicates_memory, "_JOINED_ROWS_MAX", 20)
         parts = []
         for number in range(60):
             parts = put_duplicates(store, number, [Row(str(number), str(each)) for each in range(5)], parts)
@@ -276,7 +277,7 @@ class TestMemoryOfDuplicates:
     def test_a_part_too_large_to_be_joined_goes_when_all_in_it_must_have_been_queued_long_ago(
         self, store, monkeypatch, days, remain
     ):
-        monkeypatch.setattr(known_rows, "_JOINED_ROWS_MAX", 20)
+        monkeypatch.setattr(duplicates_memory, "_JOINED_ROWS_MAX", 20)
         large = put_duplicates(store, 1, [Row(str(each)) for each in range(11)])
         now = NOW + days * DAY
         parts = put_duplicates(store, 2, [Row(queued_at_ms=int(now.timestamp() * 1_000))], large, now)
