@@ -13,6 +13,7 @@ from typing import NamedTuple
 import duckdb
 
 from chalicelib.ingest.queue_messages import QueuedMessage
+from chalicelib.landing import QUARANTINE_PREFIX
 from chalicelib.ledger import NO_RUN, Manifest, Part, manifest_key, run_folder, run_number, run_of, state_key
 from tests.crash_harness import World
 
@@ -62,8 +63,10 @@ def check_moment(world: World) -> None:
     """Committed is what everybody finds, whichever way: by the last two manifests, or by a look at all of the archive.
 
     Whoever reads all files below `archive/` sees nothing twice, and nothing that is not committed. Whoever reads by a
-    manifest, the last one or the one before it, finds all that it names, and all rows of the runs up to it.
+    manifest, the last one or the one before it, finds all that it names, and all rows of the runs up to it. No key is
+    written by two processes, but for those that quarantine has for its objects.
     """
+    assert [key for key in world.overwritten if not key.startswith(QUARANTINE_PREFIX)] == []
     manifests = world.committed_chain()
     counted = [_counted_by(world, manifest) for manifest in manifests]
     committed = _without_repetition(chain(*counted))

@@ -60,6 +60,9 @@ class World(WorkflowPlayer):
         self.now = NOW
         self._running: Invocation | None = None
         self._death: ProcessDiedError | None = None
+        # Keys that one process has written over what another had.
+        self.overwritten: list[str] = []
+        self._writers: dict[str, int] = {}
         self._functions = 0
         self._known = KnownProcesses()
 
@@ -156,7 +159,7 @@ class World(WorkflowPlayer):
     def process(self) -> Process:
         """Start a process with a wire of its own, for what is no function."""
         wire = Wire(self)
-        return self._process(WiredClient(self.store.s3, wire), WiredClient(self.dynamodb, wire))
+        return self._process(self._functions, WiredClient(self.store.s3, wire), WiredClient(self.dynamodb, wire))
 
     def invoke(self, function: str, payload: Any) -> Any:
         """Call a function in a process with a wire of its own, or do what is known of such a process."""
@@ -164,15 +167,20 @@ class World(WorkflowPlayer):
         clients = {"s3": WiredClient(self.store.s3, wire), "dynamodb": WiredClient(self.dynamodb, wire)}
         self._functions += 1
 
+        number = self._functions
+
         def answer(call: Call) -> Any:
+            # S3 itself keeps the others from what is there.
+            if call.operation == "put_object" and "IfNoneMatch" not in call.arguments:
+                self._note_write(call.arguments["Key"], number)
             return getattr(clients[call.client], call.operation)(**call.arguments)
 
         def begin(note: Answerer) -> Any:
             noted = {name: NotedClient(name, client.exceptions, note) for name, client in clients.items()}
-            process = self._process(noted["s3"], noted["dynamodb"])
+            process = self._process(number, noted["s3"], noted["dynamodb"])
             return msgspec.to_builtins(process.invoke(function, payload))
 
-        request = (function, json.dumps(payload), repr(self.settings), self._functions)
+        request = (function, json.dumps(payload), repr(self.settings), number)
         return self._known.play(request, answer, begin)
 
     def start(self, name: str, started_at: datetime | None = None, input_: Any = None) -> Execution:
@@ -239,9 +247,14 @@ class World(WorkflowPlayer):
     def _head(self) -> int:
         return run_number(self.ledger.head() or NO_RUN)
 
-    def _process(self, s3: Any, dynamodb: Any) -> Process:
+    def _note_write(self, key: str, process: int) -> None:
+        if key in self.store.s3.objects and self._writers.get(key, process) != process:
+            self.overwritten.append(key)
+        self._writers[key] = process
+
+    def _process(self, number: int, s3: Any, dynamodb: Any) -> Process:
         # Names are shortened to their first half; those of one process follow from its number.
-        numbers = itertools.count(self._functions << 16)
+        numbers = itertools.count(number << 16)
         return Process(
             self.settings, FakeObjectStore(s3), dynamodb, lambda: UUID(int=next(numbers) << 64), self.scratch
         )

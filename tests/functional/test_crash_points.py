@@ -117,6 +117,7 @@ FAULT_KINDS = {
     "twice": FaultKind("twice"),
     "late by its state": FaultKind("zombie"),
     "late by a commit": FaultKind("zombie", commits=1),
+    "late by two commits": FaultKind("zombie", commits=2),
     "late by three commits": FaultKind("zombie", commits=3),
 }
 
