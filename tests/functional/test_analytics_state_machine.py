@@ -37,6 +37,10 @@ SETTINGS = st.fixed_dictionaries(
 )
 SHORTEST_HISTORY = DAY
 KINDS = ["error", "death", "abort", "conflict", "twice", "zombie"]
+# A call counts from when the fault is thought of.
+FAULTS = st.builds(
+    Fault, call=st.integers(0, 50), effect=st.booleans(), kind=st.sampled_from(KINDS), commits=st.integers(0, 3)
+)
 # Executions, static ones too, may have the same name.
 NAMES = st.sampled_from(["run-1", "run-2"])
 STATIC_INPUT = {"source": "S3", "key": "input.csv"}
@@ -54,14 +58,12 @@ class AnalyticsMachine(RuleBasedStateMachine):
         self.executions: list[Execution] = []
         self.damaged = False
 
-    @rule(keys=st.lists(KEYS, min_size=1, max_size=4), now=st.booleans())
-    def accept(self, keys: list[Key], now: bool) -> None:
+    @rule(keys=st.lists(KEYS, min_size=1, max_size=4))
+    def accept(self, keys: list[Key]) -> None:
         """A sensor's timestamp always has the same temperature here, so that the order of arrival cannot matter."""
         for key in keys:
             self.accepted[key] += 1
         self.world.send(f"message-{len(self.world.sent)}", [as_queued(key) for key in keys])
-        if now:
-            self.world.consume()
 
     @rule()
     def consume(self) -> None:
@@ -76,28 +78,33 @@ class AnalyticsMachine(RuleBasedStateMachine):
         self.world.queue.append(structs.replace(message, message_id=message_id))
         self.world.consume()
 
+    @rule(duration=st.sampled_from([MINUTE, DAY, 8 * DAY]), changed=SETTINGS)
+    def change_settings_after(self, duration: timedelta, changed: dict[str, int]) -> None:
+        self.world.pass_time(duration)
+        self.world.settings = stage_settings(**changed)
+
     @precondition(lambda self: not self.damaged)
     @rule()
     def damage_an_object(self) -> None:
         self.damaged = True
         damaged_object(self.world)
 
-    @rule(duration=st.sampled_from([MINUTE, HOUR, DAY, 8 * DAY]))
-    def pass_time(self, duration: timedelta) -> None:
-        self.world.pass_time(duration)
+    @rule(fault=FAULTS)
+    def let_a_call_fail(self, fault: Fault) -> None:
+        self.world.fault = fault._replace(call=len(self.world.call_log) + fault.call)
 
-    @rule(changed=SETTINGS)
-    def change_settings(self, changed: dict[str, int]) -> None:
-        self.world.settings = stage_settings(**changed)
+    @rule(keys=st.lists(KEYS, max_size=4), name=NAMES, fault=FAULTS | st.none())
+    def count_at_a_stroke(self, keys: list[Key], name: str, fault: Fault | None) -> None:
+        """Accept, consume and run, with a fault somewhere."""
+        if keys:
+            self.accept(keys)
+        if fault:
+            self.let_a_call_fail(fault)
+        self.consume()
+        self.world.pass_time(HOUR)
+        self.run(name)
 
-    @rule(
-        calls_from_now=st.integers(0, 60), effect=st.booleans(), kind=st.sampled_from(KINDS), commits=st.integers(0, 3)
-    )
-    def let_a_call_fail(self, calls_from_now: int, effect: bool, kind: str, commits: int) -> None:
-        self.world.fault = Fault(len(self.world.call_log) + calls_from_now, effect, kind, commits)
-
-    @rule(name=NAMES)
-    def run_at_a_stroke(self, name: str) -> None:
+    def run(self, name: str) -> None:
         execution = self.world.start(name)
         with suppress(ExecutionAbortedError):
             while execution.step():
@@ -144,7 +151,7 @@ class AnalyticsMachine(RuleBasedStateMachine):
             for number, pause in enumerate([HOUR, 7 * DAY, HOUR, HOUR, HOUR]):
                 self.consume()
                 self.world.pass_time(pause)
-                self.run_at_a_stroke(f"recovery-{number}")
+                self.run(f"recovery-{number}")
             self.check()
         finally:
             self.world.bury()
